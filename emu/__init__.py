@@ -1,0 +1,1 @@
+"""Nested virtualization as it happens: processor, KVM, releases, migration."""

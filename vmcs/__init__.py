@@ -1,0 +1,1 @@
+"""What the manuals and the kernels define: tables, layouts, batches of state."""
