@@ -93,9 +93,9 @@ def check_ascending(values: Sequence[int], table: str) -> None:
 class ControlBit(Cited):
     """One bit of a control or intercept word, as a row.
 
-    `phrase` is the manual's phrase, `macro` the kernel's macro where it is not plainly the name,
-    `default1` the bit's membership of the default1 class (SDM, appendix "Reserved Controls and
-    Default Settings").
+    `phrase` is the manual's phrase; `macro` the kernel's macro where it says it in other words;
+    `default1` whether the bit is in the default1 class (SDM: Reserved Controls and Default
+    Settings).
     """
 
     name: str
@@ -130,14 +130,14 @@ class _DeclaredBits(Cited):
 def flag(
     bit: int,
     phrase: str,
-    *,
     macro: str = "",
+    *,
     default1: bool = False,
     sdm: str = "",
     apm: str = "",
     seen: str = "",
 ) -> Any:
-    """One defined bit of a `BitTable`."""
+    """One defined bit of a `BitTable`; `macro` follows the prefix that the table names."""
     return _DeclaredBits(bit, bit, phrase, macro, default1, sdm=sdm, apm=apm, seen=seen)
 
 
@@ -150,10 +150,11 @@ def reserved(low: int, high: int | None = None, *, default1: bool = False) -> An
 class BitTable(IntFlag):
     """A word of single-bit controls: an `IntFlag` whose members are the table's rows.
 
-    A subclass names its width in bits and its citation, and lists each bit in order::
+    A subclass names its width in bits, its citation and the prefix of the kernel's macros, and
+    lists each bit in order::
 
-        class PinBased(BitTable, width=32, sdm="Pin-Based VM-Execution Controls"):
-            EXTERNAL_INTERRUPT_EXITING = flag(0, "External-interrupt exiting")
+        class PinBased(BitTable, width=32, sdm="Pin-Based ...", macros="PIN_BASED_"):
+            EXTERNAL_INTERRUPT_EXITING = flag(0, "External-interrupt exiting", "EXT_INTR_MASK")
             RESERVED_1_2 = reserved(1, 2, default1=True)
             ...
 
@@ -173,7 +174,9 @@ class BitTable(IntFlag):
         member._declared = declared
         return member
 
-    def __init_subclass__(cls, *, width: int, sdm: str = "", apm: str = "", seen: str = "") -> None:
+    def __init_subclass__(
+        cls, *, width: int, sdm: str = "", apm: str = "", seen: str = "", macros: str = ""
+    ) -> None:
         rows: list[ControlBit] = []
         for name, member in cls.__members__.items():
             at = member._declared
@@ -183,7 +186,7 @@ class BitTable(IntFlag):
                     f"RESERVED_{number}" if at.reserved else name,
                     number,
                     at.phrase,
-                    at.macro,
+                    macros + at.macro if at.macro else "",
                     at.default1,
                     at.reserved,
                     sdm=at.sdm,
@@ -252,9 +255,9 @@ class Code(Cited):
 
 
 def code(
-    number: int, phrase: str, *, macro: str = "", sdm: str = "", apm: str = "", seen: str = ""
+    number: int, phrase: str, macro: str = "", *, sdm: str = "", apm: str = "", seen: str = ""
 ) -> Any:
-    """One defined number of a `CodeTable`."""
+    """One defined number of a `CodeTable`; `macro` follows the prefix that the table names."""
     return Code("", number, phrase, macro, sdm=sdm, apm=apm, seen=seen)
 
 
@@ -282,9 +285,16 @@ class CodeTable(IntEnum):
         member._declared = declared
         return member
 
-    def __init_subclass__(cls, *, sdm: str = "", apm: str = "", seen: str = "") -> None:
+    def __init_subclass__(
+        cls, *, sdm: str = "", apm: str = "", seen: str = "", macros: str = ""
+    ) -> None:
         rows = tuple(
-            replace(member._declared, name=name) for name, member in cls.__members__.items()
+            replace(
+                member._declared,
+                name=name,
+                macro=macros + member._declared.macro if member._declared.macro else "",
+            )
+            for name, member in cls.__members__.items()
         )
         rows = cited(rows, sdm=sdm, apm=apm, seen=seen)
         check_ascending([row.number for row in rows], cls.__name__)
@@ -516,6 +526,12 @@ class Field(Cited):
     def encoding_high(self) -> int | None:
         """The encoding that accesses bits 63:32, or None for a field that has none."""
         return self.encoding | 1 if self.width is FieldWidth.BITS_64 else None
+
+    def exists_with(self, supported: Mapping[type[BitTable], int]) -> bool:
+        """Whether the field exists where `supported` holds the allowed 1-settings of each word."""
+        return not self.exists or any(
+            control & supported.get(type(control), 0) for control in self.exists
+        )
 
     @property
     def is_read_only(self) -> bool:

@@ -29,23 +29,23 @@ from vmcs.schema import (
 )
 
 
-class Colour(BitTable, width=8, sdm="Colours"):
+class Colour(BitTable, width=8, sdm="Colours", macros="COLOUR_"):
     """A word with every kind of row."""
 
     RED = flag(0, "Red light")
     RESERVED_1_2 = reserved(1, 2, default1=True)
-    GREEN = flag(3, "Green light", macro="COLOUR_GRN", default1=True)
+    GREEN = flag(3, "Green light", "GRN", default1=True)
     RESERVED_4 = reserved(4)
     BLUE = flag(5, "Blue light", sdm="Late colours")
     RESERVED_6_7 = reserved(6, 7)
 
 
-class Reason(CodeTable, apm="Reasons"):
+class Reason(CodeTable, apm="Reasons", macros="REASON_"):
     """A numbering with a hole and a far member."""
 
     FIRST = code(0, "First reason")
     UNUSED_1 = unused(1)
-    SECOND = code(2, "Second reason", macro="REASON_2")
+    SECOND = code(2, "Second reason", "2")
     LAST = code(2**64 - 1, "Last reason")
 
 
@@ -226,3 +226,22 @@ def test_field_knows_its_size_and_high_access(width, size, high):
     assert size == field.size
     assert high == field.encoding_high
     assert 2 == field.index
+
+
+@pytest.mark.parametrize(
+    ("supported", "exists"), [({}, False), ({Colour: 1}, False), ({Colour: 40}, True)]
+)
+def test_field_exists_where_one_of_its_controls_is_supported(supported, exists):
+    controls = (Colour.GREEN, Colour.BLUE)
+    field = Field("X", 0, FieldWidth.BITS_16, FieldType.CONTROL, "x", controls, sdm="x")
+
+    assert exists is field.exists_with(supported)
+
+
+def test_field_without_condition_always_exists():
+    assert Field("X", 0, FieldWidth.BITS_16, FieldType.CONTROL, "x", sdm="x").exists_with({})
+
+
+def test_macro_carries_the_table_s_prefix_where_it_differs():
+    assert "COLOUR_GRN" == Colour.GREEN.row.macro
+    assert "" == Colour.RED.row.macro
