@@ -496,6 +496,9 @@ class FieldType(IntEnum):
     HOST_STATE = 3
 
 
+ControlWord = type[BitTable]
+
+
 @dataclass(frozen=True)
 class Field(Cited):
     """One field of the VMCS.
@@ -527,10 +530,10 @@ class Field(Cited):
         """The encoding that accesses bits 63:32, or None for a field that has none."""
         return self.encoding | 1 if self.width is FieldWidth.BITS_64 else None
 
-    def exists_with(self, supported: Mapping[type[BitTable], int]) -> bool:
+    def exists_with(self, supported: Mapping[ControlWord, int]) -> bool:
         """Whether the field exists where `supported` holds the allowed 1-settings of each word."""
         return not self.exists or any(
-            control & supported.get(type(control), 0) for control in self.exists
+            control & supported.get(control.__class__, 0) for control in self.exists
         )
 
     @property
