@@ -344,6 +344,10 @@ def _compile(jitted: Jitted[R]) -> Callable[..., R]:
     names = _CompilerGlobals(jitted.py_func.__globals__)
     # Without its own name a function that calls itself is found by numba's own bookkeeping.
     names.pop(jitted.py_func.__name__, None)
+    # Numba learns of intrinsics before it types a function, not while it does.
+    for name in jitcache.global_names(jitted.py_func.__code__):
+        if isinstance(value := dict.get(names, name), Intrinsic):
+            names[name] = value.compiled()
     function = _with_globals(jitted.py_func, names)
     signatures = [_numba_signature(each, jitted.dtypes) for each in jitted.signatures]
     directory = jitcache.function_directory(jitted.name, jitted.fingerprint())
