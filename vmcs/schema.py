@@ -60,10 +60,8 @@ def require(holds: bool, message: str) -> None:
 
 
 def cited(rows: Iterable[Row], *, sdm: str = "", apm: str = "", seen: str = "") -> tuple[Row, ...]:
-    """`rows` with their table's citation where they have none of that kind."""
-    return tuple(
-        replace(row, sdm=row.sdm or sdm, apm=row.apm or apm, seen=row.seen or seen) for row in rows
-    )
+    """`rows` with their table's citation where they state none of their own."""
+    return tuple(row if row.cite else replace(row, sdm=sdm, apm=apm, seen=seen) for row in rows)
 
 
 def check_cited(rows: Iterable[Cited], table: str) -> None:
