@@ -27,7 +27,7 @@ DEFAULT1 = {
     Entry: {*range(9), 12},
 }
 
-# The number of controls that each table of the manual defines; ProcBased2 has the kernel's ENCLV too.
+# Controls that each table of the manual defines; ProcBased2 has the kernel's ENCLV besides.
 DEFINED = {
     PinBased: 5,
     ProcBased: 22,
