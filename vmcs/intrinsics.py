@@ -169,15 +169,15 @@ def _crc32c(crc: int, word: int, bits: int) -> int:
     return rest
 
 
-@intrinsic("uint64(uint64, uint64)", _emit_crc32c(64))
+@intrinsic("uint64(uint64, uint64)", _emit_crc32c(64), needs="sse4_2")
 def crc32c_u64(crc: int, word: int) -> int:
-    """CRC32 r64, r/m64: the CRC32C register after the 8 bytes of `word`. Needs `sse4_2`."""
+    """CRC32 r64, r/m64: the CRC32C register after the 8 bytes of `word`."""
     return _crc32c(crc, word, 64)
 
 
-@intrinsic("uint64(uint64, uint64)", _emit_crc32c(8))
+@intrinsic("uint64(uint64, uint64)", _emit_crc32c(8), needs="sse4_2")
 def crc32c_u8(crc: int, byte: int) -> int:
-    """CRC32 r32, r/m8: the CRC32C register after the low byte of `byte`. Needs `sse4_2`."""
+    """CRC32 r32, r/m8: the CRC32C register after the low byte of `byte`."""
     return _crc32c(crc, int(byte) & BYTE, 8)
 
 
@@ -194,9 +194,9 @@ def _emit_clmul(_context: Any, builder: Any, _signature: Any, arguments: Any) ->
     return builder.extract_element(builder.call(multiply, [*factors, ir.IntType(8)(0)]), lane(0))
 
 
-@intrinsic("uint64(uint64, uint64)", _emit_clmul)
+@intrinsic("uint64(uint64, uint64)", _emit_clmul, needs="pclmulqdq")
 def carryless_product(a: int, b: int) -> int:
-    """PCLMULQDQ: the low half of the product of two polynomials over GF(2). Needs `pclmulqdq`."""
+    """PCLMULQDQ: the low half of the product of two polynomials over GF(2)."""
     product, factor = 0, int(a)
     while factor:
         low = factor & -factor

@@ -137,6 +137,7 @@ class Jitted(Generic[R]):
         self._dispatcher: Callable[..., R] | None = None
         self._plain: FunctionType | None = None
         self._fingerprint: str | None = None
+        self._needs: set[str] | None = None
 
     def __repr__(self) -> str:
         state = "not compiled" if self._dispatcher is None else "compiled"
@@ -161,6 +162,8 @@ class Jitted(Generic[R]):
         if self._dispatcher is None:
             if jit_disabled():
                 return self.plain
+            if missing := self.missing():
+                raise RuntimeError(f"{self.name} needs a processor with {', '.join(missing)}")
             with _LOCK:
                 if self._dispatcher is None:
                     self._dispatcher = _compile(self)
@@ -168,6 +171,19 @@ class Jitted(Generic[R]):
                     # the call to the dispatcher without running a line of Python.
                     type(self).__call__ = staticmethod(self._dispatcher)  # type: ignore[method-assign]
         return self._dispatcher
+
+    def missing(self) -> list[str]:
+        """Processor features that the compiled form would need and this machine does not have."""
+        return [feature for feature in sorted(self.needs()) if jitcache.lacks(feature)]
+
+    def needs(self) -> set[str]:
+        """Processor features that the compiled form uses, here and in what it calls."""
+        if self._needs is None:
+            self._needs = set()
+            for name in jitcache.global_names(self.py_func.__code__):
+                if isinstance(value := self.py_func.__globals__.get(name), Jitted | Intrinsic):
+                    self._needs |= value.needs()
+        return self._needs
 
     def plain(self, *arguments: Any) -> R:
         """Run the Python source, and that of all it calls, with words as wide as when compiled."""
@@ -210,12 +226,15 @@ class Intrinsic(Generic[R]):
     arguments)` writes LLVM instructions with llvmlite and returns the value.
     """
 
-    def __init__(self, py_func: Callable[..., R], text: str, emit: FunctionType) -> None:
+    def __init__(
+        self, py_func: Callable[..., R], text: str, emit: FunctionType, needs: str
+    ) -> None:
         functools.update_wrapper(self, py_func)
         self.py_func = py_func
         self.signature = parse_signature(text)
         self.text = text
         self.emit = emit
+        self.feature = needs
         self._numba: Any = None
 
     def __call__(self, *arguments: Any) -> R:
@@ -234,6 +253,10 @@ class Intrinsic(Generic[R]):
         if self._numba is None:
             self._numba = _numba_intrinsic(self)
         return self._numba
+
+    def needs(self) -> set[str]:
+        """The processor feature that the instructions use, if any."""
+        return {self.feature} if self.feature else set()
 
     def fingerprint(self) -> str:
         """Digest of the file that the instructions are written in."""
@@ -255,15 +278,18 @@ def jit(signature: str | Sequence[str], **dtypes: Any) -> Callable[[Callable[...
 
 
 def intrinsic(
-    signature: str, emit: Callable[[Any, Any, Any, Any], Any]
+    signature: str, emit: Callable[[Any, Any, Any, Any], Any], *, needs: str = ""
 ) -> Callable[[Callable[..., R]], Intrinsic[R]]:
-    """Decorate the Python meaning of an operation that `emit` writes as LLVM instructions."""
+    """Decorate the Python meaning of an operation that `emit` writes as LLVM instructions.
+
+    `needs` is the processor feature that the instructions use, named as in `/proc/cpuinfo`.
+    """
     if not isinstance(emit, FunctionType):
         raise TypeError(f"`emit` is a function, not a {type(emit).__name__}")
     instructions = emit
 
     def decorate(function: Callable[..., R]) -> Intrinsic[R]:
-        return Intrinsic(function, signature, instructions)
+        return Intrinsic(function, signature, instructions, needs)
 
     return decorate
 
@@ -274,27 +300,48 @@ class Tiered(Generic[R]):
     Both tiers give the same results; what is called seldom never pays for the compiler.
     """
 
-    def __init__(self, jitted: Jitted[R], plain_calls: int) -> None:
+    def __init__(
+        self,
+        jitted: Jitted[R],
+        plain_calls: int,
+        cost: Callable[..., int] | None,
+        plain: Callable[..., R] | None,
+    ) -> None:
         functools.update_wrapper(self, jitted.py_func)
         self.jitted = jitted
+        self.plain = plain or jitted.plain
         self.left = plain_calls
-        self._entry: Callable[..., R] = self._count
+        self.cost = cost
+        self._entry: Callable[..., R] = self._first_tier
 
     def __call__(self, *arguments: Any) -> R:
         """Call the source while calls are few and the compiled function from then on."""
         return self._entry(*arguments)
 
-    def _count(self, *arguments: Any) -> R:
-        if self.left > 0 and not self.jitted.is_compiled:
-            self.left -= 1
-            return self.jitted.plain(*arguments)
+    def _first_tier(self, *arguments: Any) -> R:
+        if jit_disabled():
+            return self.plain(*arguments)
+        cost = 1 if self.cost is None else self.cost(*arguments)
+        if cost <= self.left and not self.jitted.is_compiled:
+            self.left -= cost
+            return self.plain(*arguments)
         self._entry = self.jitted.compiled()
         return self._entry(*arguments)
 
 
-def tiered(jitted: Jitted[R], plain_calls: int) -> Tiered[R]:
-    """Run the first `plain_calls` calls of a process as Python, the later ones compiled."""
-    return Tiered(jitted, plain_calls)
+def tiered(
+    jitted: Jitted[R],
+    plain_calls: int,
+    *,
+    cost: Callable[..., int] | None = None,
+    plain: Callable[..., R] | None = None,
+) -> Tiered[R]:
+    """Run the first `plain_calls` calls of a process as Python, the later ones compiled.
+
+    Where calls differ in size, `cost` says from the arguments how many calls one counts for.
+    `plain` is what runs in the first tier where the jitted source would be needlessly slow.
+    """
+    return Tiered(jitted, plain_calls, cost, plain)
 
 
 class _CompilerGlobals(dict[str, Any]):

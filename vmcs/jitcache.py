@@ -64,6 +64,14 @@ def processor() -> str:
 
 
 @functools.cache
+def lacks(feature: str) -> bool:
+    """Whether compiled code may not use a processor feature, named as in `/proc/cpuinfo`."""
+    if any(os.environ.get(name) for name in CPU_VARIABLES[:2]):
+        return True
+    return feature not in processor().replace("=", " ").replace(";", " ").split()
+
+
+@functools.cache
 def machine_key() -> str:
     """Digest of the compiler's versions and options, the interpreter and the processor."""
     parts = [sys.implementation.cache_tag or sys.version, sys.platform, processor()]

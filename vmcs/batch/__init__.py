@@ -1,0 +1,1 @@
+"""N vCPUs at once."""
