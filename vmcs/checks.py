@@ -13,7 +13,7 @@ A program has four kinds of row:
 `check`    stops the walk when it applies and its predicate does not hold
 `returns`  stops the walk when it applies: the rest of the program is not reached
 `effect`   is recorded when it applies: the caller carries the effects out in order
-`let`      writes a derived word for later rows: the source word, or 0 where it does not apply
+`let`      writes a derived word for later rows: bits of a word, or 0 where it does not apply
 =========  =========================================================================
 """
 
@@ -49,6 +49,9 @@ class Shape(IntEnum):
     MEMORY_TYPES = 10  # each byte of a is a memory type that IA32_PAT may hold
     MSR_AREA = 11  # b MSR entries at a are 16-byte aligned and clear of c throughout
     RANGE = 12  # the first and the last of the b bytes at a are clear of c
+    SHIFTED = 13  # a == b << c
+    MEMBER = 14  # bit number (a & c) >> d of the set b is 1
+    NO_MEMBER = 15  # bit number (a & c) >> d of the set b is 0
 
 
 class Kind(IntEnum):
@@ -130,6 +133,24 @@ def is_not(word: Operand, value: Operand, mask: Operand = ALL_BITS) -> Predicate
 def below(word: Operand, limit: int) -> Predicate:
     """`word` is less than the constant `limit`."""
     return Predicate(Shape.AT_MOST, word, limit - 1)
+
+
+def is_in(word: Operand, members: Iterable[int], mask: int = ALL_BITS) -> Predicate:
+    """The field of `word` under `mask` is one of `members`, numbers below 64."""
+    return Predicate(Shape.MEMBER, word, _set_of(members), mask, _lowest(mask))
+
+
+def is_not_in(word: Operand, members: Iterable[int], mask: int = ALL_BITS) -> Predicate:
+    """The field of `word` under `mask` is none of `members`, numbers below 64."""
+    return Predicate(Shape.NO_MEMBER, word, _set_of(members), mask, _lowest(mask))
+
+
+def _set_of(members: Iterable[int]) -> int:
+    return sum(1 << member for member in sorted(set(members)))
+
+
+def _lowest(mask: int) -> int:
+    return (mask & -mask).bit_length() - 1
 
 
 def at_least_(word: Operand, limit: Operand) -> Predicate:
@@ -301,17 +322,48 @@ def effect(name: str, section: str, when: When = ()) -> Row:
     return Row(Kind.EFFECT, name, section, TRUE, _conditions(when))
 
 
-def let(target: str, word: Operand, when: When = (), section: str = "") -> Row:
-    """`target` stands for `word` where `when` holds, and for 0 elsewhere."""
-    return Row(
-        Kind.LET,
-        f"let {target}",
-        section,
-        Predicate(Shape.EQUAL, word),
-        _conditions(when),
-        0,
-        target,
-    )
+def shifted(
+    name: str,
+    section: str,
+    word: Operand,
+    other: Operand,
+    left: int,
+    when: When = (),
+    result: Operand = 0,
+) -> Row:
+    """`word` must equal `other` shifted left by `left` bits."""
+    return check(name, section, Predicate(Shape.SHIFTED, word, other, left), when, result)
+
+
+def one_of(
+    name: str,
+    section: str,
+    word: Operand,
+    members: Iterable[int],
+    mask: int = ALL_BITS,
+    when: When = (),
+    result: Operand = 0,
+) -> Row:
+    """The field of `word` under `mask` must be one of `members`, numbers below 64."""
+    return check(name, section, is_in(word, members, mask), when, result)
+
+
+def let(
+    target: str,
+    word: Operand,
+    mask: Operand = ALL_BITS,
+    right: int = 0,
+    when: When = (),
+    section: str = "",
+) -> Row:
+    """`target` is `word` shifted `right` and masked where `when` holds, and 0 elsewhere."""
+    source = Predicate(Shape.EQUAL, word, right, mask)
+    return Row(Kind.LET, f"let {target}", section, source, _conditions(when), 0, target)
+
+
+def under(section: str, *rows: Row) -> tuple[Row, ...]:
+    """`rows` with `section` where they name none: a group of a table says it once."""
+    return tuple(row if row.section else row._replace(section=section) for row in rows)
 
 
 # Programs -----------------------------------------------------------------------------------------
@@ -479,6 +531,12 @@ def holds(predicates: Table, at: int, words: Words) -> bool:
     if shape == Shape.MSR_AREA:
         last = a + b * SIXTEEN - ONE
         return a & LOW_FOUR == ZERO and a & c == ZERO and last & c == ZERO
+    if shape == Shape.SHIFTED:
+        return a == b << c
+    if shape in (Shape.MEMBER, Shape.NO_MEMBER):
+        number = (a & c) >> words[predicates[at, D]]
+        found = number < SIXTY_FOUR and (b >> number) & ONE != ZERO
+        return found == (shape == Shape.MEMBER)
     last = a + b - ONE
     return a & c == ZERO and last & c == ZERO
 
@@ -493,6 +551,13 @@ def applies(steps: Table, predicates: Table, at: int, words: Words) -> bool:
     return True
 
 
+@jit("uint64(int64[:, ::1], int64, uint64[::1])")
+def derive(predicates: Table, at: int, words: Words) -> np.uint64:
+    """The derived word of a `let`: word a shifted right by word b, masked with word c."""
+    word = words[predicates[at, A]]
+    return (word >> words[predicates[at, B]]) & words[predicates[at, C]]
+
+
 @jit("int64(int64[:, ::1], int64[:, ::1], uint64[::1], int64[::1])")
 def first_stop(steps: Table, predicates: Table, words: Words, effects: Table) -> int:
     """Index of the row that ends the program for `words`; the number of rows when none does.
@@ -505,8 +570,8 @@ def first_stop(steps: Table, predicates: Table, words: Words, effects: Table) ->
         kind = steps[at, KIND]
         wanted = applies(steps, predicates, at, words)
         if kind == Kind.LET:
-            source = predicates[steps[at, PREDICATE], A]
-            words[steps[at, TARGET]] = words[source] if wanted else ZERO
+            derived = derive(predicates, steps[at, PREDICATE], words)
+            words[steps[at, TARGET]] = derived if wanted else ZERO
             continue
         if not wanted:
             continue
@@ -533,8 +598,8 @@ def every_failure(steps: Table, predicates: Table, words: Words, failed: NDArray
             continue
         wanted = applies(steps, predicates, at, words)
         if kind == Kind.LET:
-            source = predicates[steps[at, PREDICATE], A]
-            words[steps[at, TARGET]] = words[source] if wanted else ZERO
+            derived = derive(predicates, steps[at, PREDICATE], words)
+            words[steps[at, TARGET]] = derived if wanted else ZERO
         elif wanted and kind == Kind.RETURNS:
             break
         elif wanted and not holds(predicates, steps[at, PREDICATE], words):
@@ -602,5 +667,8 @@ def describe(predicate: Predicate, value: Mapping[str, Any] | None = None) -> st
         Shape.CANONICAL: f"{a} is canonical for {b} bits",
         Shape.MEMORY_TYPES: f"each byte of {a} is a memory type of IA32_PAT",
         Shape.MSR_AREA: f"{b} MSR entries at {a} are 16-byte aligned and clear of {c}",
+        Shape.SHIFTED: f"{a} is {b} shifted left by {c}",
+        Shape.MEMBER: f"the field {c} of {a} is in the set {b}",
+        Shape.NO_MEMBER: f"the field {c} of {a} is not in the set {b}",
         Shape.RANGE: f"the {b} bytes at {a} are clear of {c}",
     }[predicate.shape]

@@ -25,7 +25,7 @@ SET, NUMBER = frozenset, int
 
 # fmt: off
 FACTS = (
-    Fact("capabilities", SET, "KVM_CAP_* names that KVM_CHECK_EXTENSION reports, as far as migration needs them"),
+    Fact("capabilities", SET, "KVM_CAP_* names of KVM_CHECK_EXTENSION that migration needs"),
     Fact("nested_flags", SET, "KVM_STATE_NESTED_* flags that the ioctl layer accepts"),
     Fact("vmx_header", SET, "words of the VMX header that GET fills and SET reads"),
     Fact("svm_header", SET, "words of the SVM header that GET fills and SET reads"),
@@ -43,7 +43,7 @@ FACTS = (
     Fact("vmcs12_bytes_out", NUMBER, "bytes of vmcs12 that GET writes"),
     Fact("vmcs12_minimum_size", NUMBER, "size below which SET sees no vmcs12"),
     Fact("shadow_minimum_size", NUMBER, "size below which SET sees no shadow vmcs12"),
-    Fact("entry_failure_status", NUMBER, "what SET returns when L2 cannot be entered; negative: an errno"),
+    Fact("entry_failure_status", NUMBER, "what SET returns where L2 is not entered; < 0: an errno"),
     Fact("svm_control_bytes", NUMBER, "bytes of the VMCB control area that GET copies"),
     Fact("svm_save_bytes", NUMBER, "bytes of the VMCB save area that GET copies"),
 )
