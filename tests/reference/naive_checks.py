@@ -51,6 +51,10 @@ def true_of(predicate, words):
     raise AssertionError(predicate)
 
 
+def fails(row, words):
+    return not true_of(row.predicate, words)
+
+
 def walk(rows, words):
     """(name of the stopping row or None, names of effects met, words with derived ones)."""
     words, effects = dict(words), []
@@ -62,7 +66,7 @@ def walk(rows, words):
             words[row.target] = (a >> right) & mask if wanted else 0
         elif kind == "EFFECT" and wanted:
             effects.append(row.name)
-        elif (kind == "RETURNS" and wanted) or (kind == "CHECK" and wanted and not true_of(row.predicate, words)):
+        elif wanted and (kind == "RETURNS" or (kind == "CHECK" and fails(row, words))):
             return row.name, effects, words
     return None, effects, words
 
@@ -78,6 +82,6 @@ def failures(rows, words):
             words[row.target] = (a >> right) & mask if wanted else 0
         elif kind == "RETURNS" and wanted:
             break
-        elif kind == "CHECK" and wanted and not true_of(row.predicate, words):
+        elif kind == "CHECK" and wanted and fails(row, words):
             failed.append(row.name)
     return failed

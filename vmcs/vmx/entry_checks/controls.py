@@ -21,17 +21,17 @@ from vmcs.checks import (
     one_of,
     under,
 )
-from vmcs.vmx.controls import PinBased, ProcBased, Secondary, Tertiary, VmEntry, VmExit
+from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased, ProcBased2, ProcBased3
 
 PIN = "PIN_BASED_VM_EXEC_CONTROL"
 PROC = "CPU_BASED_VM_EXEC_CONTROL"
 EXIT = "VM_EXIT_CONTROLS"
 ENTRY = "VM_ENTRY_CONTROLS"
 
-P1, P2, P3 = ProcBased, Secondary, Tertiary
+P1, P2, P3 = ProcBased, ProcBased2, ProcBased3
 ACTIVATED2 = has(PROC, P1.ACTIVATE_SECONDARY_CONTROLS)
 ACTIVATED3 = has(PROC, P1.ACTIVATE_TERTIARY_CONTROLS)
-EXIT2 = has(EXIT, VmExit.ACTIVATE_SECONDARY_CONTROLS)
+EXIT2 = has(EXIT, Exit.ACTIVATE_SECONDARY_CONTROLS)
 IO_BITMAPS = has(PROC, P1.USE_IO_BITMAPS)
 MSR_BITMAPS = has(PROC, P1.USE_MSR_BITMAPS)
 TPR_SHADOW = has(PROC, P1.USE_TPR_SHADOW)
@@ -52,7 +52,7 @@ MODE_BASED = has("PROC2", P2.MODE_BASED_EXECUTE_CONTROL)
 VMFUNC = has("PROC2", P2.ENABLE_VM_FUNCTIONS)
 SHADOWING = has("PROC2", P2.VMCS_SHADOWING)
 VIOLATION_VE = has("PROC2", P2.EPT_VIOLATION_VE)
-PT_GPA = has("PROC2", P2.PT_USES_GUEST_PHYSICAL)
+PT_GPA = has("PROC2", P2.PT_USES_GUEST_PHYSICAL_ADDRESSES)
 PASID = has("PROC2", P2.PASID_TRANSLATION)
 TSC_SCALING = has("PROC2", P2.USE_TSC_SCALING)
 HLAT = has("PROC3", P3.ENABLE_HLAT)
@@ -99,7 +99,7 @@ EXECUTION_CHECKS = under(
     bits_clear("x2apic_mode_excludes_apic_accesses", "", "PROC2", P2.VIRTUALIZE_APIC_ACCESSES, X2APIC),
     bits_set("vid_needs_interrupt_exiting", "", PIN, PinBased.EXTERNAL_INTERRUPT_EXITING, VID),
     bits_set("posted_needs_vid", "", "PROC2", P2.VIRTUAL_INTERRUPT_DELIVERY, POSTED),
-    bits_set("posted_needs_acknowledge_on_exit", "", EXIT, VmExit.ACKNOWLEDGE_INTERRUPT_ON_EXIT, POSTED),
+    bits_set("posted_needs_acknowledge_on_exit", "", EXIT, Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT, POSTED),
     bits_clear("posted_vector", "", "POSTED_INTR_NV", 0xFF00, POSTED),
     bits_clear("posted_descriptor_aligned", "", "POSTED_INTR_DESC_ADDR", 0x3F, POSTED),
     bits_clear("posted_descriptor_width", "", "POSTED_INTR_DESC_ADDR", "PHYSICAL_RESERVED", POSTED),
@@ -114,7 +114,7 @@ EXECUTION_CHECKS = under(
     bits_set("unrestricted_guest_needs_ept", "", "PROC2", P2.ENABLE_EPT, UNRESTRICTED),
     bits_set("mode_based_execute_needs_ept", "", "PROC2", P2.ENABLE_EPT, MODE_BASED),
     bits_set("sub_page_permissions_need_ept", "", "PROC2", P2.ENABLE_EPT, SPP),
-    bits_clear("sub_page_table_address", "", "SUB_PAGE_PERMISSION_PTR", "PAGE_RESERVED", SPP),
+    bits_clear("sub_page_table_address", "", "SUB_PAGE_PERMISSION_TABLE", "PAGE_RESERVED", SPP),
     bits_clear("vm_functions_reserved", "", "VM_FUNCTION_CONTROL", "VMFUNC_RESERVED", VMFUNC),
     bits_set("eptp_switching_needs_ept", "", "PROC2", P2.ENABLE_EPT, (VMFUNC, EPTP_SWITCHING)),
     bits_clear("eptp_list_address", "", "EPTP_LIST_ADDRESS", "PAGE_RESERVED", (VMFUNC, EPTP_SWITCHING)),
@@ -122,8 +122,8 @@ EXECUTION_CHECKS = under(
     bits_clear("vmwrite_bitmap_address", "", "VMWRITE_BITMAP", "PAGE_RESERVED", SHADOWING),
     bits_clear("ve_information_address", "", "VE_INFORMATION_ADDRESS", "PAGE_RESERVED", VIOLATION_VE),
     bits_set("pt_guest_addresses_need_ept", "", "PROC2", P2.ENABLE_EPT, PT_GPA),
-    bits_set("pt_guest_addresses_need_load_rtit", "", ENTRY, VmEntry.LOAD_IA32_RTIT_CTL, PT_GPA),
-    bits_set("pt_guest_addresses_need_clear_rtit", "", EXIT, VmExit.CLEAR_IA32_RTIT_CTL, PT_GPA),
+    bits_set("pt_guest_addresses_need_load_rtit", "", ENTRY, Entry.LOAD_IA32_RTIT_CTL, PT_GPA),
+    bits_set("pt_guest_addresses_need_clear_rtit", "", EXIT, Exit.CLEAR_IA32_RTIT_CTL, PT_GPA),
     differs("tsc_multiplier_not_zero", "", "TSC_MULTIPLIER", 0, when=TSC_SCALING),
     bits_set("hlat_family_needs_ept", "", "PROC2", P2.ENABLE_EPT, EPT_FAMILY),
     bits_clear("hlat_pointer_reserved", "", "HLAT_POINTER", 0xFE7, HLAT),
@@ -136,7 +136,7 @@ EXIT_CHECKS = under(
     "VM-Exit Control Fields",
     allowed("exit_reserved", "", EXIT, "EXIT_MUST_BE_1", "EXIT_MAY_BE_1"),
     allowed("exit2_reserved", "", "SECONDARY_VM_EXIT_CONTROLS", 0, "EXIT2_MAY_BE_1", EXIT2),
-    bits_clear("save_preemption_timer_needs_timer", "", EXIT, VmExit.SAVE_VMX_PREEMPTION_TIMER, lacks(PIN, PinBased.ACTIVATE_VMX_PREEMPTION_TIMER)),
+    bits_clear("save_preemption_timer_needs_timer", "", EXIT, Exit.SAVE_VMX_PREEMPTION_TIMER_VALUE, lacks(PIN, PinBased.ACTIVATE_VMX_PREEMPTION_TIMER)),
     msr_area("exit_msr_store_area", "", "VM_EXIT_MSR_STORE_ADDR", "VM_EXIT_MSR_STORE_COUNT"),
     msr_area("exit_msr_load_area", "", "VM_EXIT_MSR_LOAD_ADDR", "VM_EXIT_MSR_LOAD_COUNT"),
 )
@@ -159,9 +159,9 @@ ENTRY_CHECKS = under(
     at_most("injected_length_above_15", "", "VM_ENTRY_INSTRUCTION_LEN", 15, INJECTS_SOFTWARE),
     differs("injected_length_zero", "", "VM_ENTRY_INSTRUCTION_LEN", 0, when=(INJECTS_SOFTWARE, lacks("ZERO_LENGTH_INJECTION"))),
     msr_area("entry_msr_load_area", "", "VM_ENTRY_MSR_LOAD_ADDR", "VM_ENTRY_MSR_LOAD_COUNT"),
-    bits_clear("entry_to_smm_outside_smm", "", ENTRY, VmEntry.ENTRY_TO_SMM, lacks("IN_SMM")),
-    bits_clear("deactivate_dual_monitor_outside_smm", "", ENTRY, VmEntry.DEACTIVATE_DUAL_MONITOR_TREATMENT, lacks("IN_SMM")),
-    bits_clear("entry_to_smm_excludes_deactivate", "", ENTRY, VmEntry.DEACTIVATE_DUAL_MONITOR_TREATMENT, has(ENTRY, VmEntry.ENTRY_TO_SMM)),
+    bits_clear("entry_to_smm_outside_smm", "", ENTRY, Entry.ENTRY_TO_SMM, lacks("IN_SMM")),
+    bits_clear("deactivate_dual_monitor_outside_smm", "", ENTRY, Entry.DEACTIVATE_DUAL_MONITOR_TREATMENT, lacks("IN_SMM")),
+    bits_clear("entry_to_smm_excludes_deactivate", "", ENTRY, Entry.DEACTIVATE_DUAL_MONITOR_TREATMENT, has(ENTRY, Entry.ENTRY_TO_SMM)),
 )
 # fmt: on
 

@@ -25,7 +25,7 @@ from vmcs.checks import (
     shifted,
     under,
 )
-from vmcs.vmx.controls import PinBased, VmEntry
+from vmcs.vmx.controls import Entry, PinBased
 from vmcs.vmx.entry_checks.controls import (
     ENTRY,
     EPT,
@@ -52,18 +52,18 @@ from vmcs.vmx.entry_checks.host_state import (
 
 CR0_PE, CR0_PG = 1 << 0, 1 << 31
 RFLAGS_TF, RFLAGS_IF, RFLAGS_VM = 1 << 8, 1 << 9, 1 << 17
-IA32E = has(ENTRY, VmEntry.IA32E_MODE_GUEST)
-NOT_IA32E = lacks(ENTRY, VmEntry.IA32E_MODE_GUEST)
-LOAD_DEBUG = has(ENTRY, VmEntry.LOAD_DEBUG_CONTROLS)
-LOAD_PERF = has(ENTRY, VmEntry.LOAD_IA32_PERF_GLOBAL_CTRL)
-LOAD_PAT = has(ENTRY, VmEntry.LOAD_IA32_PAT)
-LOAD_EFER = has(ENTRY, VmEntry.LOAD_IA32_EFER)
-LOAD_BNDCFGS = has(ENTRY, VmEntry.LOAD_IA32_BNDCFGS)
-LOAD_RTIT = has(ENTRY, VmEntry.LOAD_IA32_RTIT_CTL)
-LOAD_CET = has(ENTRY, VmEntry.LOAD_CET_STATE)
-LOAD_LBR = has(ENTRY, VmEntry.LOAD_GUEST_IA32_LBR_CTL)
-LOAD_PKRS = has(ENTRY, VmEntry.LOAD_PKRS)
-LOAD_UINV = has(ENTRY, VmEntry.LOAD_UINV)
+IA32E = has(ENTRY, Entry.IA32E_MODE_GUEST)
+NOT_IA32E = lacks(ENTRY, Entry.IA32E_MODE_GUEST)
+LOAD_DEBUG = has(ENTRY, Entry.LOAD_DEBUG_CONTROLS)
+LOAD_PERF = has(ENTRY, Entry.LOAD_IA32_PERF_GLOBAL_CTRL)
+LOAD_PAT = has(ENTRY, Entry.LOAD_IA32_PAT)
+LOAD_EFER = has(ENTRY, Entry.LOAD_IA32_EFER)
+LOAD_BNDCFGS = has(ENTRY, Entry.LOAD_IA32_BNDCFGS)
+LOAD_RTIT = has(ENTRY, Entry.LOAD_IA32_RTIT_CTL)
+LOAD_CET = has(ENTRY, Entry.LOAD_CET_STATE)
+LOAD_LBR = has(ENTRY, Entry.LOAD_GUEST_IA32_LBR_CTL)
+LOAD_PKRS = has(ENTRY, Entry.LOAD_PKRS)
+LOAD_UINV = has(ENTRY, Entry.LOAD_UINV)
 PAGING = has("GUEST_CR0", CR0_PG)
 REAL = lacks("GUEST_CR0", CR0_PE)
 V8086 = has("GUEST_RFLAGS", RFLAGS_VM)
@@ -116,7 +116,7 @@ REGISTER_CHECKS = under(
     bits_clear("guest_perf_global_ctrl_reserved", "", "GUEST_IA32_PERF_GLOBAL_CTRL", "PERF_GLOBAL_RESERVED", LOAD_PERF),
     memory_types("guest_pat_memory_types", "", "GUEST_IA32_PAT", LOAD_PAT),
     bits_clear("guest_efer_reserved", "", "GUEST_IA32_EFER", "EFER_RESERVED", LOAD_EFER),
-    check("guest_efer_lma_is_ia32e", "", Predicate(Shape.SAME, "GUEST_IA32_EFER", ENTRY, LMA, VmEntry.IA32E_MODE_GUEST), LOAD_EFER),
+    check("guest_efer_lma_is_ia32e", "", Predicate(Shape.SAME, "GUEST_IA32_EFER", ENTRY, LMA, Entry.IA32E_MODE_GUEST), LOAD_EFER),
     check("guest_efer_lma_is_lme", "", Predicate(Shape.SAME, "GUEST_IA32_EFER", "GUEST_IA32_EFER", LMA, LME), (LOAD_EFER, PAGING)),
     bits_clear("guest_bndcfgs_reserved", "", "GUEST_BNDCFGS", 0xFFC, LOAD_BNDCFGS),
     canonical("guest_bndcfgs_canonical", "", "GUEST_BNDCFGS", when=LOAD_BNDCFGS),
@@ -224,14 +224,14 @@ NON_REGISTER_CHECKS = under(
     one_of("guest_shutdown_injection_type", "", "INJECTED", (2, 3), TYPE, (is_equal("GUEST_ACTIVITY_STATE", SHUTDOWN), INJECTS)),
     equal("guest_shutdown_injection_vector", "", "INJECTED", 18, VECTOR, (is_equal("GUEST_ACTIVITY_STATE", SHUTDOWN), INJECTS, is_equal("INJECTED", HARDWARE, TYPE))),
     bits_clear("guest_wait_for_sipi_injection", "", "INJECTED", VALID, is_equal("GUEST_ACTIVITY_STATE", WAIT_FOR_SIPI)),
-    differs("guest_wait_for_sipi_to_smm", "", "GUEST_ACTIVITY_STATE", WAIT_FOR_SIPI, when=has(ENTRY, VmEntry.ENTRY_TO_SMM)),
+    differs("guest_wait_for_sipi_to_smm", "", "GUEST_ACTIVITY_STATE", WAIT_FOR_SIPI, when=has(ENTRY, Entry.ENTRY_TO_SMM)),
     bits_clear("guest_interruptibility_reserved", "", INFO, 0xFFFF_FFE0),
     differs("guest_sti_excludes_mov_ss", "", INFO, STI | MOV_SS, STI | MOV_SS),
     bits_clear("guest_sti_needs_if", "", INFO, STI, lacks("GUEST_RFLAGS", RFLAGS_IF)),
     bits_clear("guest_injected_interrupt_excludes_shadow", "", INFO, STI | MOV_SS, (INJECTS, is_equal("INJECTED", EXTERNAL, TYPE))),
     bits_clear("guest_injected_nmi_excludes_mov_ss", "", INFO, MOV_SS, (INJECTS, is_equal("INJECTED", NMI, TYPE))),
     bits_clear("guest_smi_blocking_outside_smm", "", INFO, SMI, lacks("IN_SMM")),
-    bits_set("guest_entry_to_smm_needs_smi_blocking", "", INFO, SMI, has(ENTRY, VmEntry.ENTRY_TO_SMM)),
+    bits_set("guest_entry_to_smm_needs_smi_blocking", "", INFO, SMI, has(ENTRY, Entry.ENTRY_TO_SMM)),
     bits_clear("guest_injected_nmi_excludes_nmi_blocking", "", INFO, NMI_BLOCKING, (has(PIN, PinBased.VIRTUAL_NMIS), INJECTS, is_equal("INJECTED", NMI, TYPE))),
     bits_clear("guest_enclave_excludes_mov_ss", "", INFO, MOV_SS, has(INFO, ENCLAVE)),
     bits_clear("guest_pending_debug_reserved", "", PENDING, 0xFFFF_FFFF_FFFE_A7F0),

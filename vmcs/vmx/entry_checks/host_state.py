@@ -12,7 +12,7 @@ from vmcs.checks import (
     memory_types,
     under,
 )
-from vmcs.vmx.controls import VmEntry, VmExit
+from vmcs.vmx.controls import Entry, Exit
 from vmcs.vmx.entry_checks.controls import ENTRY, EXIT
 
 LMA, LME, LMA_LME = 1 << 10, 1 << 8, 1 << 10 | 1 << 8
@@ -20,13 +20,13 @@ CR0_WP, CR4_PAE, CR4_PCIDE, CR4_CET = 1 << 16, 1 << 5, 1 << 17, 1 << 23
 UPPER_HALF = 0xFFFF_FFFF_0000_0000
 RPL_TI = 0x7
 
-HOST_64 = has(EXIT, VmExit.HOST_ADDRESS_SPACE_SIZE)
-HOST_32 = lacks(EXIT, VmExit.HOST_ADDRESS_SPACE_SIZE)
-LOAD_CET = has(EXIT, VmExit.LOAD_CET_STATE)
-LOAD_EFER = has(EXIT, VmExit.LOAD_IA32_EFER)
-LOAD_PERF = has(EXIT, VmExit.LOAD_IA32_PERF_GLOBAL_CTRL)
-LOAD_PAT = has(EXIT, VmExit.LOAD_IA32_PAT)
-LOAD_PKRS = has(EXIT, VmExit.LOAD_PKRS)
+HOST_64 = has(EXIT, Exit.HOST_ADDRESS_SPACE_SIZE)
+HOST_32 = lacks(EXIT, Exit.HOST_ADDRESS_SPACE_SIZE)
+LOAD_CET = has(EXIT, Exit.LOAD_CET_STATE)
+LOAD_EFER = has(EXIT, Exit.LOAD_IA32_EFER)
+LOAD_PERF = has(EXIT, Exit.LOAD_IA32_PERF_GLOBAL_CTRL)
+LOAD_PAT = has(EXIT, Exit.LOAD_IA32_PAT)
+LOAD_PKRS = has(EXIT, Exit.LOAD_PKRS)
 LONG_MODE = has("CURRENT_EFER", LMA)
 LEGACY_MODE = lacks("CURRENT_EFER", LMA)
 
@@ -73,10 +73,10 @@ SEGMENT_CHECKS = under(
 
 ADDRESS_SPACE_CHECKS = under(
     "Checks Related to Address-Space Size",
-    bits_clear("legacy_mode_excludes_ia32e_guest", "", ENTRY, VmEntry.IA32E_MODE_GUEST, LEGACY_MODE),
-    bits_clear("legacy_mode_excludes_64_bit_host", "", EXIT, VmExit.HOST_ADDRESS_SPACE_SIZE, LEGACY_MODE),
-    bits_set("long_mode_needs_64_bit_host", "", EXIT, VmExit.HOST_ADDRESS_SPACE_SIZE, LONG_MODE),
-    bits_clear("host_32_excludes_ia32e_guest", "", ENTRY, VmEntry.IA32E_MODE_GUEST, HOST_32),
+    bits_clear("legacy_mode_excludes_ia32e_guest", "", ENTRY, Entry.IA32E_MODE_GUEST, LEGACY_MODE),
+    bits_clear("legacy_mode_excludes_64_bit_host", "", EXIT, Exit.HOST_ADDRESS_SPACE_SIZE, LEGACY_MODE),
+    bits_set("long_mode_needs_64_bit_host", "", EXIT, Exit.HOST_ADDRESS_SPACE_SIZE, LONG_MODE),
+    bits_clear("host_32_excludes_ia32e_guest", "", ENTRY, Entry.IA32E_MODE_GUEST, HOST_32),
     bits_clear("host_32_excludes_pcide", "", "HOST_CR4", CR4_PCIDE, HOST_32),
     bits_clear("host_32_rip_upper_half", "", "HOST_RIP", UPPER_HALF, HOST_32),
     bits_clear("host_32_ssp_upper_half", "", "HOST_SSP", UPPER_HALF, (HOST_32, LOAD_CET)),
