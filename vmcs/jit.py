@@ -397,7 +397,10 @@ def _compile(jitted: Jitted[R]) -> Callable[..., R]:
             names[name] = value.compiled()
     function = _with_globals(jitted.py_func, names)
     signatures = [_numba_signature(each, jitted.dtypes) for each in jitted.signatures]
-    directory = jitcache.function_directory(jitted.name, jitted.fingerprint())
+    directory = None
+    # What was typed at a prompt has no file, and numba keeps nothing for it.
+    if Path(jitted.py_func.__code__.co_filename).is_file():
+        directory = jitcache.function_directory(jitted.name, jitted.fingerprint())
     if directory is not None:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(directory)
