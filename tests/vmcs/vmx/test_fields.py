@@ -29,7 +29,7 @@ TYPES = {
     "host state": "HOST_STATE",
 }
 
-# Full encodings that each table of the manual's appendix lists, in its order; the sum is 137.
+# Full encodings that each table of the manual's appendix lists, in its order; the sum is 200.
 # The tables of 16-bit control, 64-bit control, guest-state and host-state fields grew since the
 # edition that was counted: by 1 (virtual timer vector), 2 (guest deadline shadow, ENCLV-exiting
 # bitmap of earlier editions), 2 (guest IA32_SPEC_CTRL, guest deadline) and 1 (host IA32_SPEC_CTRL).
