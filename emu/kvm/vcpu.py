@@ -12,6 +12,8 @@ from emu.kvm import x86_msrs
 from emu.kvm.control_registers import CR0, CR4, EFER, cr4_reserved, efer_reserved_for
 from emu.kvm.cpuid import EAX, Cpuid
 from emu.kvm.events import get_vcpu_events, set_vcpu_events
+from emu.kvm.growth import Grown
+from emu.kvm.host import AMD
 from emu.kvm.rule_program import RuleProgram
 from emu.kvm.sregs_rules import SREGS_RULES, WORDS
 from emu.kvm.structs import (
@@ -104,6 +106,7 @@ class Vcpu:
         self.xsave = bytes(4096)
         self.msrs: dict[int, int] = {}
         self.refused_msr: tuple[int, str] | None = None
+        self.grown = Grown(self.release, "svm" if self.host.vendor == AMD else "vmx")
         self.operations = vm.kvm.operations(self)
         self.reset(init_event=False)
 
@@ -532,6 +535,8 @@ class Vcpu:
             raise KvmError(ioctl, EINVAL, "nested_state_offered")
         size = int.from_bytes(buffer[4:8], "little")
         needed = self.operations.get_nested_state(buffer, size)
+        if self.grown and needed <= size:
+            needed = self.grown.save(buffer, size, needed)
         if needed > size:
             buffer[4:8] = needed.to_bytes(4, "little")
             raise KvmError(ioctl, E2BIG, "nested_state_fits", f"{needed} bytes, {size} given")
@@ -553,4 +558,8 @@ class Vcpu:
         ioctl = "KVM_SET_NESTED_STATE"
         if not self.operations.has_nested_state(self.release, self.host):
             raise KvmError(ioctl, EINVAL, "nested_state_offered")
-        return self.operations.set_nested_state(memoryview(state))
+        if not self.grown:
+            return self.operations.set_nested_state(memoryview(state))
+        result = self.operations.set_nested_state(memoryview(self.grown.strip(memoryview(state))))
+        self.grown.load(memoryview(state))
+        return result

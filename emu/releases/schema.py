@@ -17,7 +17,7 @@ class Fact(NamedTuple):
     """One thing about a kernel that can differ: a set of names, or a number."""
 
     name: str
-    kind: type[frozenset[str]] | type[int]
+    kind: type
     meaning: str
 
 
@@ -132,21 +132,47 @@ class Release:
         return None
 
 
-class Growth(NamedTuple):
-    """Content that a kernel which does not exist yet adds to nested state.
+PLACES = ("flag", "header", "vmcs12", "page", "capability", "quirk")
 
-    `place` is ``flag`` (value = the bit), ``header`` (offset from the start of the blob),
-    ``vmcs12`` (offset in vmcs12's padding), ``page`` (offset from the start of the blob) or
-    ``capability`` (value = its number).  `sample` is what a running guest holds there in examples.
+
+class Growth(NamedTuple):
+    """Something that a kernel which does not exist yet adds to nested state.
+
+    ==========  ==================================================================================
+    place       what grows
+    ==========  ==================================================================================
+    flag        a bit of `kvm_nested_state.flags`: `value`
+    header      a word of the header: `offset` from the start of the blob, `width` bytes
+    vmcs12      a field in vmcs12's padding: `offset` from the start of vmcs12, `width` bytes
+    page        data behind all that other kernels know: `offset` from the start of the blob
+    capability  a KVM_CAP_* that user space enables on the VM: its number is `value`
+    quirk       a KVM_X86_QUIRK_* that user space disables on the VM: `value`
+    ==========  ==================================================================================
+
+    `announced_by` says how a reader of the blob learns that the content is there: ``always`` (it
+    is there whenever the kernel knows it), ``size`` (where `kvm_nested_state.size` reaches it), or
+    the name of a flag, capability or quirk of the same kernel.  `sample` is what a running guest
+    holds there where nothing else is given.
     """
 
     place: str
     name: str
-    format: str
-    offset: int
-    width: int
-    sample: int
-    announced_by: str = ""
+    format: str = "vmx"
+    offset: int = 0
+    width: int = 0
+    value: int = 0
+    sample: int = 0
+    announced_by: str = "always"
+
+    @property
+    def end(self) -> int:
+        """First byte behind the content, counted as `offset` is."""
+        return self.offset + self.width
+
+    @property
+    def is_content(self) -> bool:
+        """Whether a guest can hold something here; capabilities and quirks only say so."""
+        return self.place in ("flag", "header", "vmcs12", "page")
 
 
 def _resolve(
