@@ -165,8 +165,8 @@ class BitTable(IntFlag):
     width: ClassVar[int]
     _declared: _DeclaredBits
 
-    def __new__(cls, declared: _DeclaredBits) -> Self:
-        """Make the member that `flag` or `reserved` declared."""
+    def __new__(cls, declared: Any) -> Self:
+        """Make the member that `flag` or `reserved` declared; a call looks a value up instead."""
         member = int.__new__(cls, declared.mask)
         member._value_ = declared.mask
         member._declared = declared
@@ -276,8 +276,8 @@ class CodeTable(IntEnum):
     _by_number: ClassVar[Mapping[int, Code]]
     _declared: Code
 
-    def __new__(cls, declared: Code) -> Self:
-        """Make the member that `code` or `unused` declared."""
+    def __new__(cls, declared: Any) -> Self:
+        """Make the member that `code` or `unused` declared; a call looks a number up instead."""
         member = int.__new__(cls, declared.number)
         member._value_ = declared.number
         member._declared = declared
