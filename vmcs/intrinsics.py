@@ -143,6 +143,54 @@ def clear_bytes(target: Bytes, to: int, length: int) -> None:
     target[to : to + length] = 0
 
 
+def _emit_stream(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    target, to, source, at = arguments
+    ir = _types()
+    pair = ir.VectorType(ir.IntType(64), 2).as_pointer()
+    there = builder.bitcast(_address(context, builder, signature.args[0], target, to, 8), pair)
+    here = builder.bitcast(_address(context, builder, signature.args[2], source, at, 8), pair)
+    store = builder.store(builder.load(here, align=1), there, align=16)
+    store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+    return context.get_dummy_value()
+
+
+@intrinsic("void(uint8[::1], int64, const uint8[::1], int64)", _emit_stream)
+def stream_16(target: Bytes, to: int, source: Bytes, at: int) -> None:
+    """Copy 16 bytes past the caches; their place in memory must be a multiple of 16.
+
+    A `fence` makes them visible to other processors in order.
+    """
+    target[to : to + 16] = source[at : at + 16]
+
+
+def _emit_fence(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+    builder.fence("seq_cst")
+    return context.get_dummy_value()
+
+
+@intrinsic("void()", _emit_fence)
+def fence() -> None:
+    """Order the stores before it, streamed ones too, before those after it."""
+
+
+def _emit_prefetch(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    array, at = arguments
+    ir = _types()
+    pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    prefetch = builder.module.declare_intrinsic(
+        "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+    )
+    place = _address(context, builder, signature.args[0], array, at, 8)
+    # A read, of highest locality, of data.
+    builder.call(prefetch, [place, flag(0), flag(3), flag(1)])
+    return context.get_dummy_value()
+
+
+@intrinsic("void(const uint8[::1], int64)", _emit_prefetch)
+def prefetch(_data: Bytes, _at: int) -> None:
+    """Fetch the cache line of byte `at`, which may lie outside the array."""
+
+
 def _emit_crc32c(bits: int) -> Any:
     name = "llvm.x86.sse42.crc32.64.64" if bits == 64 else "llvm.x86.sse42.crc32.32.8"
     width = 64 if bits == 64 else 32

@@ -18,7 +18,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Protocol
@@ -74,6 +73,9 @@ def lacks(feature: str) -> bool:
 @functools.cache
 def machine_key() -> str:
     """Digest of the compiler's versions and options, the interpreter and the processor."""
+    # It takes longer to load than all of this module, and is not wanted when nothing compiles.
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
     parts = [sys.implementation.cache_tag or sys.version, sys.platform, processor()]
     for name in COMPILERS:
         try:
