@@ -1,9 +1,13 @@
 """Linux 5.9: what nested virtualization gained over 5.8."""
 
 from emu.releases.linux_5_8 import LINUX_5_8
-from emu.releases.schema import after
+from emu.releases.schema import Added, after
+
+SVM_SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
+
 
 LINUX_5_9 = after(
     LINUX_5_8,
     "5.9",
+    Added("svm_rules", "msrpm_in_memory", seen=SVM_SET),
 )

@@ -1,9 +1,13 @@
 """Linux 6.1: what nested virtualization gained over 6.0."""
 
 from emu.releases.linux_6_0 import LINUX_6_0
-from emu.releases.schema import after
+from emu.releases.schema import Removed, after
+
+SVM_INIT = "arch/x86/kvm/svm/svm.c: svm_apic_init_signal_blocked"
+
 
 LINUX_6_1 = after(
     LINUX_6_0,
     "6.1",
+    Removed("behaviours", "svm_init_intercept_blocks_init", seen=SVM_INIT),
 )

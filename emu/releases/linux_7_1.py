@@ -1,9 +1,29 @@
 """Linux 7.1: what nested virtualization gained over 7.0."""
 
 from emu.releases.linux_7_0 import LINUX_7_0
-from emu.releases.schema import after
+from emu.releases.schema import Added, Removed, after
+
+SVM_CONTROLS = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_controls"
+SVM_EVENT = "arch/x86/kvm/svm/nested.c: nested_svm_check_event_inj"
+SVM_SAVE = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_save"
+SVM_CACHE = "arch/x86/kvm/svm/nested.c: __nested_copy_vmcb_control_to_cache"
+SVM_VMRUN_STATE = "arch/x86/kvm/svm/nested.c: svm_copy_vmrun_state"
+SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
+SVM_RECALC = "arch/x86/kvm/svm/nested.c: nested_vmcb02_recalc_intercepts"
+
 
 LINUX_7_1 = after(
     LINUX_7_0,
     "7.1",
+    Removed("svm_rules", "nested_paging_on_host", seen=SVM_CONTROLS),
+    Added("svm_rules", "nested_cr3_width", seen=SVM_CONTROLS),
+    Added("svm_rules", "event_inj_type", seen=SVM_EVENT),
+    Added("svm_rules", "event_inj_vector", seen=SVM_EVENT),
+    Added("svm_rules", "cs_l_without_db", seen=SVM_SAVE),
+    Added("svm_control", "clean", seen=SVM_CACHE),
+    Added("svm_save", "lbr", seen=SVM_VMRUN_STATE),
+    Added("behaviours", "svm_drops_undefined_control_bits", seen=SVM_CACHE),
+    Added("behaviours", "svm_drops_unusable_np", seen=SVM_CACHE),
+    Added("behaviours", "svm_lbr_msrs_settable", seen=SVM_MSR),
+    Added("behaviours", "svm_keeps_vmmcall_intercept", seen=SVM_RECALC),
 )
