@@ -166,3 +166,50 @@ def test_registers_are_in_instruction_order():
 
 def test_invalid_guest_state_causes_are_numbered_as_in_the_manual():
     assert (0, 2, 3, 4) == tuple(row.number for row in InvalidGuestState.table if not row.reserved)
+
+
+# Named values, in the manual's order. SDM: the tables of Basic VM-Exit Information.
+@pytest.mark.parametrize(
+    ("name", "field", "values"),
+    [
+        ("CR_ACCESS", "ACCESS_TYPE", ["0 MOV to CR", "1 MOV from CR", "2 CLTS", "3 LMSW"]),
+        (
+            "TASK_SWITCH",
+            "SOURCE",
+            ["0 CALL instruction", "1 IRET instruction", "2 JMP instruction", "3 Task gate in IDT"],
+        ),
+        ("MOV_DR", "DIRECTION", ["0 MOV to DR", "1 MOV from DR"]),
+        ("IO_INSTRUCTION", "SIZE", ["0 1-byte", "1 2-byte", "3 4-byte"]),
+        ("IO_INSTRUCTION", "DIRECTION", ["0 OUT", "1 IN"]),
+        ("IO_INSTRUCTION", "OPERAND", ["0 DX", "1 immediate"]),
+        ("WRMSR", "INSTRUCTION", ["0 WRMSR", "1 WRMSRNS"]),
+        ("WBINVD", "INSTRUCTION", ["0 WBINVD", "1 WBNOINVD"]),
+        ("SPP_RELATED_EVENT", "EVENT", ["0 SPP misconfiguration", "1 SPP miss"]),
+        (
+            "APIC_ACCESS",
+            "ACCESS_TYPE",
+            [
+                "0 linear access for a data read during instruction execution",
+                "1 linear access for a data write during instruction execution",
+                "2 linear access for an instruction fetch",
+                "3 linear access during event delivery",
+                "4 linear access asynchronous to instruction execution",
+                "10 guest-physical access during event delivery",
+                "11 guest-physical access asynchronous to instruction execution",
+                "15 guest-physical access for an instruction fetch or during instruction execution",
+            ],
+        ),
+    ],
+)
+def test_values_have_the_manual_s_names(name, field, values):
+    assert values == [f"{at} {text}" for at, text in LAYOUTS[name][field].values.items()]
+
+
+# Bits of EPT violations as KVM names them. Linux: arch/x86/include/asm/vmx.h, 7.3.
+def test_ept_violation_bits_stand_where_the_kernel_has_them():
+    names = (
+        "DATA_READ DATA_WRITE INSTRUCTION_FETCH READABLE WRITABLE EXECUTABLE USER_EXECUTABLE "
+        "LINEAR_ADDRESS_VALID TRANSLATED USER_MODE PAGING_WRITABLE PAGING_EXECUTE_DISABLE"
+    )
+
+    assert names.split() == [row.name for row in LAYOUTS["EPT_VIOLATION"]][:12]
