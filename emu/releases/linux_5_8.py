@@ -13,6 +13,7 @@ IOCTL = "arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl"
 SVM_CONTROLS = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_controls"
 SVM_EFER = "arch/x86/kvm/svm/svm.c: svm_set_efer"
 SVM_INIT = "arch/x86/kvm/svm/svm.c: svm_apic_init_signal_blocked"
+INIT_VMCB = "arch/x86/kvm/svm/svm.c: init_vmcb"
 
 
 LINUX_5_8 = after(
@@ -49,6 +50,7 @@ LINUX_5_8 = after(
     Added("svm_rules", "load_controls", seen=SVM_SET),
     Added("svm_rules", "enter_guest_mode", seen=SVM_SET),
     Added("svm_rules", "set_gif_after_entry", seen=SVM_SET),
+    Added("behaviours", "svm_reset_loads_dr6", seen=INIT_VMCB),
     Added("behaviours", "svm_clearing_svme_sets_gif", seen=SVM_EFER),
     Added("behaviours", "svm_init_intercept_blocks_init", seen=SVM_INIT),
 )
