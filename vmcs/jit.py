@@ -336,16 +336,8 @@ def _numba() -> Any:
 def _compile(jitted: Jitted[R]) -> Callable[..., R]:
     """Compile, or load from the cache, every signature of a jitted function."""
     numba = _numba()
-
-    names = _CompilerGlobals(jitted.py_func.__globals__)
-    # Without its own name a function that calls itself is found by numba's own bookkeeping.
-    names.pop(jitted.py_func.__name__, None)
-    # Numba learns of intrinsics before it types a function, not while it does.
-    for name in jitcache.global_names(jitted.py_func.__code__):
-        if isinstance(value := dict.get(names, name), Intrinsic):
-            names[name] = value.compiled()
-    function = _with_globals(jitted.py_func, names)
-    signatures = [_numba_signature(each, jitted.dtypes) for each in jitted.signatures]
+    function = for_compiler(jitted)
+    signatures = [numba_signature(each, jitted.dtypes) for each in jitted.signatures]
     directory = None
     # What was typed at a prompt has no file, and numba keeps nothing for it.
     if Path(jitted.py_func.__code__.co_filename).is_file():
@@ -365,7 +357,20 @@ def _compile(jitted: Jitted[R]) -> Callable[..., R]:
     return uncached
 
 
-def _numba_signature(signature: Signature, dtypes: dict[str, Any]) -> Any:
+def for_compiler(jitted: Jitted[Any]) -> FunctionType:
+    """The source of a jitted function with what it calls as numba knows it."""
+    names = _CompilerGlobals(jitted.py_func.__globals__)
+    # Without its own name a function that calls itself is found by numba's own bookkeeping.
+    names.pop(jitted.py_func.__name__, None)
+    # Numba learns of intrinsics before it types a function, not while it does.
+    for name in jitcache.global_names(jitted.py_func.__code__):
+        if isinstance(value := dict.get(names, name), Intrinsic):
+            names[name] = value.compiled()
+    return _with_globals(jitted.py_func, names)
+
+
+def numba_signature(signature: Signature, dtypes: dict[str, Any]) -> Any:
+    """A signature as numba has it."""
     arguments = (_numba_type(each, dtypes) for each in signature.arguments)
     return _numba_type(signature.returns, dtypes)(*arguments)
 
@@ -384,7 +389,7 @@ def _numba_type(kind: JitType, dtypes: dict[str, Any]) -> Any:
 
 
 def _numba_intrinsic(operation: Intrinsic[Any]) -> Any:
-    signature = _numba_signature(operation.signature, {})
+    signature = numba_signature(operation.signature, {})
     count = len(operation.signature.arguments)
     names = ", ".join(f"a{i}" for i in range(count))
     # Numba counts the parameters of the typing function, so it is given exactly as many.
