@@ -15,8 +15,8 @@ from emu.kvm.nested_svm.enter import (
     V_NMI_ENABLE,
     leave_guest_mode,
 )
+from emu.kvm.nested_svm.forms import ALL64, Forms
 from emu.kvm.nested_svm.get import get_nested_state
-from emu.kvm.nested_svm.groups import cached_controls, emitted_controls, loaded_state
 from emu.kvm.nested_svm.rules import ioctl_flags
 from emu.kvm.nested_svm.set import (
     CP_VECTOR,
@@ -28,17 +28,15 @@ from emu.kvm.nested_svm.state import NestedState, Vmcb
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.svm_init import INITIAL_INTERCEPTS, INITIAL_MEMBERS
 from emu.kvm.vendor import VendorOperations
-from vmcs.nested_state import INVALID_GPA, VMCB12_OFFSET
+from vmcs.nested_state import INVALID_GPA
 from vmcs.svm.control_bits import IntState, MiscControl
 from vmcs.svm.intercepts import intercept, vector_of
-from vmcs.svm.vmcb import SAVE_OFFSET
 
 if TYPE_CHECKING:
     from emu.kvm.host import Host
     from emu.kvm.vcpu import Vcpu
     from emu.releases.schema import Release
 
-ALL64: Final = 0xFFFF_FFFF_FFFF_FFFF
 DR6_RESET: Final = 0xFFFF_0FF0
 IN_CACHE_PDPTR: Final = 1 << 5
 SHADOW_STI_AND_MOV_SS: Final = 3
@@ -79,15 +77,10 @@ class Svm(VendorOperations):
         self.vgif = host.parameters.vgif and knows_vgif
         self.vnmi = "VNMI" in supported
         self.lbrv = "LBRV" in supported
-        self.loads_lbr = self.lbrv and release.has("svm_save", "lbr")
-        self.cached_controls = cached_controls(release)
-        self.emitted_controls = emitted_controls(release)
-        self.loaded_state = loaded_state(release, supported)
+        self.forms = Forms(release, supported)
         self.needs_msrpm = release.has("svm_rules", "msrpm_in_memory")
         self.unknown_flags = 0xFFFF & ~ioctl_flags(release)
-        self.vmcb_bytes_read = VMCB12_OFFSET + SAVE_OFFSET + release.number("svm_save_bytes")
-        self.misc_ctl_cached = ALL64
-        self.exception_vectors = EXCEPTION_VECTORS
+        self.cpuid_changed()
 
     def does(self, behaviour: str) -> bool:
         """Whether the release acts in the way named `behaviour`."""
@@ -150,12 +143,8 @@ class Svm(VendorOperations):
         if self.guest_has("SEV_ES"):
             vectors |= 1 << VC_VECTOR
         self.exception_vectors = vectors
-        dropped = 0
-        if self.does("svm_drops_unusable_np") and not self.guest_has("NPT"):
-            dropped |= MiscControl.NP_ENABLE
-        if self.does("svm_drops_unusable_gmet") and not self.guest_has("GMET"):
-            dropped |= MiscControl.GMET_ENABLE
-        self.misc_ctl_cached = ALL64 & ~dropped
+        self.control_changes = self.forms.control_changes(self.guest_has)
+        self.misc_ctl_cached = self.forms.cached_bits("misc_ctl", self.guest_has)
 
     # Control registers -----------------------------------------------------------------------
     def cache_register(self, register: int) -> None:

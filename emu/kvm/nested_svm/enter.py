@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.kvm.nested_svm.groups import cached_controls
 from emu.kvm.nested_svm.state import Vmcb
 from vmcs.nested_state import INVALID_GPA
 from vmcs.svm.control_bits import INT_CTL, MiscControl, MiscControl2, TlbControl
@@ -127,7 +126,7 @@ def save_l1_controls(svm: Svm) -> None:
 
 def _copy_controls(svm: Svm, source: Vmcb, destination: Vmcb) -> None:
     asid = destination[_ASID]
-    destination.take(source.view, cached_controls(svm.release))
+    destination.take(source.view, svm.forms.cached)
     destination[_ASID] = asid
 
 

@@ -6,7 +6,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from vmcs.nested_state import HEADER_SIZE, SIZE_WITH_VMCB12, VMCB12_OFFSET, Format, NestedFlag
-from vmcs.svm.vmcb import SAVE_OFFSET, VMCB_SIZE
+from vmcs.svm.vmcb import VMCB_SIZE
 
 if TYPE_CHECKING:
     from emu.kvm.svm import Svm
@@ -41,8 +41,8 @@ def get_nested_state(svm: Svm, buffer: bytearray, size: int) -> int:
     out = memoryview(buffer)[VMCB12_OFFSET:SIZE_WITH_VMCB12]
     out[:] = _NOTHING
     vmcb12 = nested.vmcb12.view
-    for part in svm.emitted_controls:
+    for part in svm.forms.emitted:
         out[part] = vmcb12[part]
-    save = slice(SAVE_OFFSET, SAVE_OFFSET + svm.release.number("svm_save_bytes"))
+    save = svm.forms.save_area
     out[save] = svm.l1_block.view[save]
     return needed

@@ -10,7 +10,7 @@ from __future__ import annotations
 from errno import EFAULT, EINVAL
 from typing import Final
 
-from emu.kvm.control_registers import CR0, CR4, EFER, RFLAGS
+from emu.kvm.control_registers import CR0, EFER, RFLAGS
 from emu.kvm.nested_svm.words import BLOB_WORDS, WORDS
 from emu.kvm.rule_program import RuleProgram
 from emu.releases.schema import Release
@@ -19,21 +19,19 @@ from vmcs.checks import (
     Kind,
     Predicate,
     Row,
-    Shape,
+    When,
     at_least,
+    at_least_,
     bits_clear,
     bits_set,
     check,
-    differs,
     effect,
     equal,
     has,
     has_any,
     in_range,
-    is_equal,
     is_not,
     lacks,
-    lacks_some,
     let,
     memory_types,
     one_of,
@@ -47,10 +45,12 @@ from vmcs.nested_state import (
     Format,
     NestedFlag,
 )
-from vmcs.svm.control_bits import EVENT_TYPES, MiscControl, TlbControl
+from vmcs.svm.control_bits import EVENT_INJ, INT_CTL, MiscControl, TlbControl
 from vmcs.svm.intercepts import intercept
+from vmcs.svm.msrs import IOPM_SIZE, MSRPM_SIZE
+from vmcs.svm.vmrun_checks import EXCEPTION_INJECTED, VMRUN_CHECKS
 
-IOCTL = "arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl"
+IOCTL = "arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl, KVM_SET_NESTED_STATE"
 SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
 CONTROLS = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_controls"
 BITMAPS = "arch/x86/kvm/svm/nested.c: nested_svm_check_bitmap_pa"
@@ -66,19 +66,28 @@ GIF_SET = NestedFlag.GIF_SET
 SVM_FLAGS = GUEST_MODE | RUN_PENDING | GIF_SET
 PAGE, PAGE_OFFSET = 0x1000, 0xFFF
 LAST_PAGE = ALL_BITS & ~PAGE_OFFSET
-MSRPM_SIZE, IOPM_SIZE = 0x2000, 0x3000
-HIGH_HALF = 0xFFFF_FFFF_0000_0000
-CS_L, CS_DB = 1 << 9, 1 << 10  # of the attributes as the VMCB keeps them
-EVENT_VALID, EVENT_TYPE, EVENT_VECTOR, EXCEPTION = 1 << 31, 0x700, 0xFF, 0x300
-V_NMI_ENABLE = 1 << 26
+V_NMI_ENABLE = INT_CTL["V_NMI_ENABLE"].mask
+
+
+_MANUAL = {row.name: row for row in VMRUN_CHECKS}
+
+
+def of_manual(name: str, when: When = ()) -> Row:
+    """The check of VMRUN that the manual has under that name, where KVM asks for the same."""
+    return check(name, "", _MANUAL[name].predicate, when)
 
 
 def rounded_up(bitmap: str) -> tuple[Predicate, ...]:
     """The kernel rounds an address inside a page up to the next page, which may wrap to 0."""
-    return has_any(f"{bitmap}_BASE_PA", PAGE_OFFSET), is_not(f"{bitmap}_PAGE", LAST_PAGE)
+    return has_any(f"{bitmap}_BASE_PA", PAGE_OFFSET), is_not(bitmap, LAST_PAGE)
 
 
-VMRUN, NMI = intercept("VMRUN").mask, intercept("NMI").mask
+# What an earlier row has seen to: with it, no row fails only because an earlier one does.
+FLAGS_KNOWN = lacks("FLAGS", "UNKNOWN_FLAGS")
+SIZE_OF_HEADER = at_least_("SIZE", HEADER_SIZE)
+HEADER = at_least_("STATE_BYTES", HEADER_SIZE)
+CONTROL_AREA = at_least_("STATE_BYTES", VMCB12_SAVE_OFFSET)
+
 TO_L1 = lacks("FLAGS", GUEST_MODE)
 WITHOUT_SVME = lacks("VCPU_EFER", EFER.SVME)
 NP = has("MISC_CTL_OF_L2", MiscControl.NP_ENABLE)
@@ -86,23 +95,20 @@ OWN_PAT = (NP, lacks("SHARED_PAT", 1))
 MSRPM_ALIGNED, MSRPM_ROUNDED = lacks("MSRPM_BASE_PA", PAGE_OFFSET), rounded_up("MSRPM")
 IOPM_ALIGNED, IOPM_ROUNDED = lacks("IOPM_BASE_PA", PAGE_OFFSET), rounded_up("IOPM")
 INTERCEPTS_MSRS = has("INTERCEPTS_3", intercept("MSR_PROT").mask)
-INJECTS = has("EVENT_INJ", EVENT_VALID)
-INJECTS_EXCEPTION = is_equal("EVENT_INJ", EXCEPTION, EVENT_TYPE)
-VECTOR_KNOWN = Predicate(Shape.MEMBER, "EVENT_INJ", "EXCEPTION_VECTORS", EVENT_VECTOR, 0)
 L1_IN_LONG_MODE = (has("EFER", EFER.LME), has("CR0", CR0.PG))
 
 
 # fmt: off
 HEADER_RULES = (
     *under(IOCTL,
-        at_least("header_readable", "", "USER_BYTES", HEADER_SIZE, result=EFAULT),
-        at_least("size_holds_header", "", "SIZE", HEADER_SIZE),
+        at_least("header_readable", "", "STATE_BYTES", HEADER_SIZE, result=EFAULT),
+        at_least("size_covers_header", "", "SIZE", HEADER_SIZE),
         bits_clear("flags_known", "", "FLAGS", "UNKNOWN_FLAGS"),
-        bits_set("run_pending_in_guest_mode", "", "FLAGS", GUEST_MODE, has("FLAGS", RUN_PENDING)),
+        bits_set("run_pending_needs_guest_mode", "", "FLAGS", GUEST_MODE, has("FLAGS", RUN_PENDING)),
     ),
     *under(SET,
         equal("format_is_svm", "", "FORMAT", Format.SVM),
-        bits_clear("flags_of_svm", "", "FLAGS", 0xFFFF & ~SVM_FLAGS),
+        bits_clear("flags_of_svm", "", "FLAGS", 0xFFFF & ~SVM_FLAGS, FLAGS_KNOWN),
         equal("without_svme_only_gif", "", "FLAGS", GIF_SET, when=WITHOUT_SVME),
         bits_clear("without_svme_no_guest", "", "FLAGS", 0xFFFF & ~GIF_SET, WITHOUT_SVME),
         bits_clear("smm_outside_guest_mode", "", "FLAGS", GUEST_MODE, has("VCPU_IN_SMM", 1)),
@@ -111,57 +117,60 @@ HEADER_RULES = (
         returns("left_guest_mode", "", TO_L1),
         bits_clear("vmcb_pa_aligned", "", "VMCB_PA", PAGE_OFFSET),
         bits_clear("vmcb_pa_width", "", "VMCB_PA", "PHYSICAL_RESERVED"),
-        at_least("size_holds_vmcb", "", "SIZE", SIZE_WITH_VMCB12),
-        at_least("control_area_readable", "", "USER_BYTES", VMCB12_SAVE_OFFSET, result=EFAULT),
-        at_least("save_area_readable", "", "USER_BYTES", "VMCB_BYTES", result=EFAULT),
+        at_least("size_covers_vmcb", "", "SIZE", SIZE_WITH_VMCB12, SIZE_OF_HEADER),
+        at_least("control_area_readable", "", "STATE_BYTES", VMCB12_SAVE_OFFSET, HEADER, EFAULT),
+        at_least("save_area_readable", "", "STATE_BYTES", "VMCB_BYTES", CONTROL_AREA, EFAULT),
     ),
 )
 
 CONTROL_RULES = (
     *under(CACHE,
         let("MISC_CTL_OF_L2", "MISC_CTL", "MISC_CTL_CACHED"),
-        let("MSRPM_PAGE", "MSRPM_BASE_PA", LAST_PAGE),
-        let("IOPM_PAGE", "IOPM_BASE_PA", LAST_PAGE),
+        let("MSRPM", "MSRPM_BASE_PA", LAST_PAGE),
+        let("IOPM", "IOPM_BASE_PA", LAST_PAGE),
     ),
     *under(CONTROLS,
-        bits_set("vmrun_intercepted", "", "INTERCEPTS_4", VMRUN),
-        differs("asid_not_zero", "", "ASID", 0),
+        of_manual("vmrun_intercept"),
+        of_manual("asid_not_zero"),
         equal("nested_paging_on_host", "", "NESTED_PAGING", 1, when=NP),
-        bits_clear("nested_cr3_width", "", "NESTED_CR3", "PHYSICAL_RESERVED", NP),
+        bits_clear("ncr3_width", "", "NESTED_CR3", "PHYSICAL_RESERVED", NP),
     ),
     *under(BITMAPS,
-        in_range("msrpm_page_width", "", "MSRPM_PAGE", MSRPM_SIZE, when=MSRPM_ALIGNED),
-        in_range("msrpm_next_page_width", "", "MSRPM_PAGE", MSRPM_SIZE + PAGE, when=MSRPM_ROUNDED),
-        in_range("msrpm_width", "", "MSRPM_PAGE", MSRPM_SIZE),
-        in_range("iopm_page_width", "", "IOPM_PAGE", IOPM_SIZE, when=IOPM_ALIGNED),
-        in_range("iopm_next_page_width", "", "IOPM_PAGE", IOPM_SIZE + PAGE, when=IOPM_ROUNDED),
-        in_range("iopm_width", "", "IOPM_PAGE", IOPM_SIZE),
+        in_range("msrpm_page_width", "", "MSRPM", MSRPM_SIZE, when=MSRPM_ALIGNED),
+        in_range("msrpm_next_page_width", "", "MSRPM", MSRPM_SIZE + PAGE, when=MSRPM_ROUNDED),
+        of_manual("msrpm_width"),
+        in_range("iopm_page_width", "", "IOPM", IOPM_SIZE, when=IOPM_ALIGNED),
+        in_range("iopm_next_page_width", "", "IOPM", IOPM_SIZE + PAGE, when=IOPM_ROUNDED),
+        of_manual("iopm_width"),
     ),
     one_of("tlb_ctl_known", TLB_CTL, "TLB_CTL", (TlbControl.DO_NOTHING, TlbControl.FLUSH_ALL)),
-    bits_set("vnmi_intercepts_nmi", CONTROLS, "INTERCEPTS_3", NMI, has("INT_CTL", V_NMI_ENABLE)),
-    one_of("event_inj_type", EVENT, "EVENT_INJ", EVENT_TYPES, EVENT_TYPE, INJECTS),
-    check("event_inj_vector", EVENT, VECTOR_KNOWN, (INJECTS, INJECTS_EXCEPTION)),
+    *under(CONTROLS, of_manual("v_nmi_needs_nmi_intercept", has("INT_CTL", V_NMI_ENABLE))),
+    *under(EVENT,
+        let("INJECTED", "EVENT_INJ", when=has("EVENT_INJ", EVENT_INJ["V"].mask)),
+        of_manual("event_inj_type"),
+        of_manual("event_inj_vector", EXCEPTION_INJECTED),
+    ),
 )
 
 STATE_RULES = (
     *under(SET,
-        bits_set("vcpu_cr0_nw_with_cd", "", "VCPU_CR0", CR0.CD, has("VCPU_CR0", CR0.NW)),
+        bits_set("vcpu_cr0_nw_without_cd", "", "VCPU_CR0", CR0.CD, has("VCPU_CR0", CR0.NW)),
         bits_set("cr0_pg", "", "CR0", CR0.PG),
         bits_set("cr0_pe", "", "CR0", CR0.PE),
         bits_clear("rflags_vm", "", "RFLAGS", RFLAGS.VM),
         bits_set("efer_lma_with_lme", "", "EFER", EFER.LME, has("EFER", EFER.LMA)),
     ),
     *under(SAVE,
-        bits_set("efer_svme", "", "EFER", EFER.SVME),
-        bits_set("cr0_nw_with_cd", "", "CR0", CR0.CD, has("CR0", CR0.NW)),
-        bits_clear("cr0_high_half", "", "CR0", HIGH_HALF),
-        bits_clear("dr6_high_half", "", "DR6", HIGH_HALF),
-        bits_clear("dr7_high_half", "", "DR7", HIGH_HALF),
-        bits_set("cr4_pae_in_long_mode", "", "CR4", CR4.PAE, L1_IN_LONG_MODE),
+        of_manual("efer_svme"),
+        of_manual("cr0_nw_without_cd"),
+        of_manual("cr0_upper_half"),
+        of_manual("dr6_upper_half"),
+        of_manual("dr7_upper_half"),
+        of_manual("long_mode_needs_pae", L1_IN_LONG_MODE),
         bits_clear("cr3_width_in_long_mode", "", "CR3", "CR3_RESERVED", L1_IN_LONG_MODE),
-        check("cs_l_without_db", "", lacks_some("CS.ATTRIB", CS_L | CS_DB), L1_IN_LONG_MODE),
-        bits_clear("cr4_reserved", "", "CR4", "CR4_RESERVED"),
-        bits_clear("efer_reserved", "", "EFER", "EFER_RESERVED"),
+        of_manual("cs_l_and_d", L1_IN_LONG_MODE),
+        of_manual("cr4_reserved"),
+        of_manual("efer_reserved"),
     ),
     memory_types("gpat_types", SET, "GPAT", OWN_PAT),
     bits_clear("vcpu_cr3_width", LOAD_CR3, "VCPU_CR3", "CR3_RESERVED"),
@@ -191,6 +200,13 @@ def _refusing(row: Row) -> Row:
     """A check that says nothing else refuses with EINVAL."""
     return row._replace(result=EINVAL) if row.kind is Kind.CHECK and not row.result else row
 
+
+MANUAL_SECTIONS: Final = {
+    row.name: _MANUAL[row.name].section
+    for row in (*CONTROL_RULES, *STATE_RULES)
+    if row.name in _MANUAL
+}
+"""Section of the manual for each rule that the processor has too, under the same name."""
 
 SET_RULES: Final = tuple(
     _refusing(row) for row in (*HEADER_RULES, *CONTROL_RULES, *STATE_RULES, *ENTRY_RULES)

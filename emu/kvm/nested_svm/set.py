@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from emu.kvm.control_registers import RFLAGS
 from emu.kvm.nested_svm.enter import leave_guest_mode, prepare_controls, save_l1_controls
-from emu.kvm.nested_svm.groups import DEFINED_BITS, INTERCEPT_NEEDS
 from emu.kvm.nested_svm.rules import PAGE_OFFSET, set_program
 from emu.kvm.nested_svm.words import BLOB_WORDS, ENVIRONMENT_WORDS
-from emu.kvm.svm_msrs import debugctl_bits
 from vmcs.checks import Kind
 from vmcs.nested_state import SIZE_WITH_VMCB12, VMCB12_OFFSET, NestedFlag
-from vmcs.svm.intercepts import ExceptionIntercept, intercept
+from vmcs.svm.intercepts import ExceptionIntercept
 
 if TYPE_CHECKING:
     from emu.kvm.svm import Svm
 
 _FORMATS: Final = {2: Struct("<H"), 8: Struct("<Q")}
 _BLOB: Final = {word.name: (_FORMATS.get(word.width), word.offset) for word in BLOB_WORDS}
+GIF_SET, RUN_PENDING = int(NestedFlag.GIF_SET), int(NestedFlag.RUN_PENDING)
 _FIRST: Final = len(BLOB_WORDS)
 
 # Vectors that are exceptions of every guest; #CP and #VC come with a feature
@@ -77,7 +75,7 @@ def environment(svm: Svm, state: memoryview, readable: int) -> tuple[int, ...]:
         svm.shared_pat,
         svm.needs_msrpm and _msrpm_in_memory(svm, state),
         svm.unknown_flags,
-        svm.vmcb_bytes_read,
+        svm.forms.bytes_read,
     )
 
 
@@ -105,33 +103,29 @@ def leave_nested(svm: Svm, _: memoryview) -> None:
 
 def set_gif(svm: Svm, state: memoryview) -> None:
     """Set the global interrupt flag as the blob has it."""
-    svm.set_gif(bool(_word(state, "FLAGS") & NestedFlag.GIF_SET))
+    svm.set_gif(bool(_word(state, "FLAGS") & GIF_SET))
 
 
 def keep_l1_in_hsave(svm: Svm, state: memoryview) -> None:
     """Keep what runs now, and all of the blob's save area, as L1 (kernels with one block)."""
     save_l1_controls(svm)
-    svm.vmcb02.take_save_area(_vmcb_of(state), svm.release.number("svm_save_bytes"))
+    svm.vmcb02.take(_vmcb_of(state), (svm.forms.save_area,))
 
 
 def move_registers_to_vmcb02(svm: Svm, _: memoryview) -> None:
     """What user space has set are registers of L2: they move to the block that runs it."""
-    svm.vmcb02.take_save_area(svm.vmcb01.view, svm.release.number("svm_save_bytes"))
+    svm.vmcb02.take(svm.vmcb01.view, (svm.forms.save_area,))
 
 
 def set_run_pending(svm: Svm, state: memoryview) -> None:
     """Note whether VMRUN has still to be completed."""
-    svm.nested.run_pending = bool(_word(state, "FLAGS") & NestedFlag.RUN_PENDING)
+    svm.nested.run_pending = bool(_word(state, "FLAGS") & RUN_PENDING)
 
 
 def load_l1_into_vmcb01(svm: Svm, state: memoryview) -> None:
     """Load L1's registers.  Source: arch/x86/kvm/svm/nested.c: svm_copy_vmrun_state."""
-    vmcb01 = svm.vmcb01
-    vmcb01.take(_vmcb_of(state), svm.loaded_state)
-    vmcb01["rflags"] |= RFLAGS.FIXED
-    vmcb01["cpl"] = 0
-    if svm.loads_lbr:
-        vmcb01["dbgctl"] &= debugctl_bits(svm)
+    svm.vmcb01.take(_vmcb_of(state), svm.forms.loaded)
+    svm.vmcb01.change(svm.forms.l1_changes)
 
 
 def load_controls(svm: Svm, state: memoryview) -> None:
@@ -140,21 +134,8 @@ def load_controls(svm: Svm, state: memoryview) -> None:
     Source: arch/x86/kvm/svm/nested.c: __nested_copy_vmcb_control_to_cache.
     """
     svm.nested.vmcb12_gpa = _word(state, "VMCB_PA")
-    vmcb12 = svm.nested.vmcb12
-    vmcb12.take(_vmcb_of(state), svm.cached_controls)
-    vmcb12["iopm_base_pa"] &= ~PAGE_OFFSET
-    vmcb12["msrpm_base_pa"] &= ~PAGE_OFFSET
-    if svm.does("svm_drops_intercepts_without_feature"):
-        words = list(vmcb12.intercepts)
-        for name, feature in INTERCEPT_NEEDS:
-            if not svm.guest_has(feature):
-                row = intercept(name)
-                words[row.word] &= ~row.mask
-        vmcb12.intercepts = words
-    if svm.does("svm_drops_undefined_control_bits"):
-        for name, mask in DEFINED_BITS.items():
-            vmcb12[name] &= mask
-    vmcb12["misc_ctl"] &= svm.misc_ctl_cached
+    svm.nested.vmcb12.take(_vmcb_of(state), svm.forms.cached)
+    svm.nested.vmcb12.change(svm.control_changes)
 
 
 def load_gpat(svm: Svm, state: memoryview) -> None:

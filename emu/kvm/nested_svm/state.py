@@ -4,35 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import pairwise
 from struct import Struct
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emu.kvm.nested_svm.forms import WORDS, Change
 from vmcs.nested_state import INVALID_GPA
-from vmcs.svm.vmcb import SAVE_OFFSET, VMCB, VMCB_MEMBERS, VMCB_SIZE, expand, member
+from vmcs.svm.vmcb import VMCB, VMCB_MEMBERS, VMCB_SIZE
 
-_FORMATS: Final = {1: Struct("<B"), 2: Struct("<H"), 4: Struct("<I"), 8: Struct("<Q")}
 _PLACES: Final = {
-    row.name: (_FORMATS[row.size], row.offset)
+    row.name: (WORDS[row.size], row.offset)
     for row in VMCB_MEMBERS
-    if row.count == 1 and row.size in _FORMATS
+    if row.count == 1 and row.size in WORDS
 }
 INTERCEPTS: Final = Struct("<6I")
-
-
-@cache
-def spans(names: tuple[str, ...]) -> tuple[slice, ...]:
-    """The bytes of members, or of whole segment registers, as few slices of a VMCB as possible."""
-    taken = np.zeros(VMCB_SIZE + 1, np.int8)
-    for name in expand(names):
-        row = member(name)
-        taken[row.offset : row.end] = 1
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], taken))))
-    return tuple(slice(int(a), int(b)) for a, b in list(pairwise(edges))[::2])
 
 
 class Vmcb:
@@ -81,10 +68,11 @@ class Vmcb:
         for part in parts:
             view[part] = other[part]
 
-    def take_save_area(self, other: memoryview, size: int) -> None:
-        """Copy the first `size` bytes of another block's save area."""
-        part = slice(SAVE_OFFSET, SAVE_OFFSET + size)
-        self.view[part] = other[part]
+    def change(self, changes: Iterable[Change]) -> None:
+        """Make of some words what KVM makes of them."""
+        view = self.view
+        for word, offset, kept, added in changes:
+            word.pack_into(view, offset, word.unpack_from(view, offset)[0] & kept | added)
 
     def clear(self) -> None:
         """Make every byte zero."""

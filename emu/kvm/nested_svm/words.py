@@ -69,7 +69,7 @@ BLOB_WORDS = (
 check_unique([word.name for word in BLOB_WORDS], "BLOB_WORDS")
 
 ENVIRONMENT_WORDS = (
-    "USER_BYTES",  # bytes that can be read at the pointer that user space gave
+    "STATE_BYTES",  # bytes that can be read at the pointer that user space gave
     "VCPU_EFER",
     "VCPU_CR0",
     "VCPU_CR3",
@@ -88,7 +88,7 @@ ENVIRONMENT_WORDS = (
     "VMCB_BYTES",  # bytes of the VMCB that SET reads, counted from its start
 )
 
-DERIVED_WORDS = ("MISC_CTL_OF_L2", "IOPM_PAGE", "MSRPM_PAGE")
+DERIVED_WORDS = ("MISC_CTL_OF_L2", "IOPM", "MSRPM", "INJECTED")
 
 WORDS = (*(word.name for word in BLOB_WORDS), *ENVIRONMENT_WORDS, *DERIVED_WORDS)
 """Every word of the program, in its order."""
