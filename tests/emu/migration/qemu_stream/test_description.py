@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.migration.qemu_stream.description import (
@@ -91,6 +91,7 @@ def test_subsection_sizes_count_headers_at_every_level():
     assert 6 + 3 + 8 + (6 + 5 + 4) == subsection_size(sub("a/x", 8, sub("a/x/y", 4)))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 5000), max_size=6), st.integers(1, 50))
 def test_device_size_adds_up_fields_and_arrays(sizes, count):
     fields = [{"name": "f", "size": size, "array_len": count} for size in sizes]

@@ -51,7 +51,7 @@ def edited(draw):
     return bytes(data)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(edited())
 def test_edited_streams(data):
     survives(data)
@@ -100,7 +100,7 @@ entries = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.lists(entries, max_size=3))
 def test_any_subsections_in_the_description(subsections):
     stream = QemuStream.parse(SEEDS[0])

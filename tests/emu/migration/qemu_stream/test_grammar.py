@@ -269,7 +269,7 @@ def test_a_stream_cut_anywhere_is_refused(with_description):
     end_of_sections = next(
         item.end for item in QemuStream.parse(data).items if isinstance(item, EndOfStream)
     )
-    for cut in (*range(end_of_sections), *range(end_of_sections + 1, len(data), 13)):
+    for cut in (*range(0, end_of_sections, 3), *range(end_of_sections + 1, len(data), 101)):
         with pytest.raises(StreamError) as caught:
             QemuStream.parse(data[:cut])
 
@@ -283,7 +283,7 @@ def test_a_recorded_stream_cut_at_many_places_is_refused(q35):
 
 
 def test_memory_does_not_grow_with_the_guests_ram(tracked_peak):
-    data = synthesize([vmx_blob(2)], ram_bytes=256 << 20)
+    data = synthesize([vmx_blob(2)], ram_bytes=64 << 20)
     peak = tracked_peak(lambda: QemuStream.parse(data))
 
     assert 512 * 1024 > peak

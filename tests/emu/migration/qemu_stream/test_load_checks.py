@@ -99,14 +99,8 @@ def test_the_six_size_cases_come_out_as_tested(case):
 def test_state_without_a_buffer_aborts_before_any_message():
     findings = load_checks(stream_of(vmx_blob(1)), 0)
 
-    assert (
-        names_of(findings)
-        == [
-            "nested_buffer_allocated",
-            "nested_state_supported",
-            "nested_size_maximum",
-            "guest_mode_has_nested_state",
-        ][: len(findings)]
+    assert ["nested_buffer_allocated", "nested_state_supported", "nested_size_maximum"] == names_of(
+        findings
     )
     assert "SIGABRT" == findings[0].outcome
     assert "Assertion `first_elem || !n_elems || !size' failed." in findings[0].text
@@ -211,7 +205,7 @@ def test_a_subsection_newer_than_the_release_is_refused(name, since):
         findings = load_checks(stream, 8320, qemu=qemu)
 
         assert (since is not None and qemu >= since) == (not findings)
-        assert ENOENT == findings[0].check.errno if findings else True
+        assert {ENOENT} >= {finding.check.errno for finding in findings}
 
 
 def test_findings_name_their_vcpu():
