@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -67,6 +67,14 @@ class Jitted(Generic[R]):
     caller in a hurry keeps; `plain(...)` runs the source with the types of the signature.
     """
 
+    def __new__(cls, *_arguments: Any) -> Self:
+        """Give each jitted function a class of its own.
+
+        Its `__call__` becomes the dispatcher once that exists, and the interpreter then goes from
+        the call to the dispatcher without running a line of Python.
+        """
+        return object.__new__(type(cls.__name__, (cls,), {}))
+
     def __init__(
         self, py_func: FunctionType, texts: Sequence[str], dtypes: dict[str, Any] | None = None
     ) -> None:
@@ -108,8 +116,6 @@ class Jitted(Generic[R]):
             with _LOCK:
                 if self._dispatcher is None:
                     self._dispatcher = _compile(self)
-                    # Each jitted function is a class of its own: the interpreter then goes from
-                    # the call to the dispatcher without running a line of Python.
                     type(self).__call__ = staticmethod(self._dispatcher)  # type: ignore[method-assign]
         return self._dispatcher
 
@@ -220,8 +226,7 @@ def jit(signature: str | Sequence[str], **dtypes: Any) -> Callable[[Callable[...
     def decorate(function: Callable[..., R]) -> Jitted[R]:
         if not isinstance(function, FunctionType):
             raise TypeError(f"only a function can be jitted, not a {type(function).__name__}")
-        kind: type[Jitted[R]] = type("Jitted", (Jitted,), {})
-        return kind(function, texts, dtypes)
+        return Jitted(function, texts, dtypes)
 
     return decorate
 
