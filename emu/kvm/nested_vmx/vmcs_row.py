@@ -23,7 +23,7 @@ SEGMENT_NAMES: Final = ("ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR")
 
 # What VMREAD gives back of a 32-bit access-rights field: bits 11:8 and 31:17 are not kept (Bochs
 # 3.0, corei7_skylake_x; SDM, "Guest Register State" reserves them).
-ACCESS_RIGHTS_KEPT: Final = 0x1_F0FF
+ACCESS_RIGHTS_KEPT: Final = 0xFFFF_FFFF
 KEPT_BITS: Final = {f"GUEST_{name}_AR_BYTES": ACCESS_RIGHTS_KEPT for name in SEGMENT_NAMES}
 
 
