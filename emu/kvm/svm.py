@@ -30,13 +30,15 @@ from emu.kvm.svm_init import INITIAL_INTERCEPTS, INITIAL_MEMBERS
 from emu.kvm.vendor import VendorOperations
 from vmcs.nested_state import INVALID_GPA
 from vmcs.svm.control_bits import IntState, MiscControl
-from vmcs.svm.intercepts import intercept, vector_of
+from vmcs.svm.intercepts import intercept
 
 if TYPE_CHECKING:
     from emu.kvm.host import Host
     from emu.kvm.vcpu import Vcpu
     from emu.releases.schema import Release
 
+INITIAL_VECTOR: Final = sum(1 << intercept(name).position for name in INITIAL_INTERCEPTS)
+INIT: Final = intercept("INIT").position
 DR6_RESET: Final = 0xFFFF_0FF0
 IN_CACHE_PDPTR: Final = 1 << 5
 SHADOW_STI_AND_MOV_SS: Final = 3
@@ -88,7 +90,7 @@ class Svm(VendorOperations):
 
     def guest_has(self, feature: str) -> bool:
         """Whether the guest has a feature that KVM offers (guest_cpu_cap_has)."""
-        return self.vcpu.cpuid.has(feature) and self.vcpu.host.cpuid.has(feature)
+        return feature in self.guest_features
 
     # The system ------------------------------------------------------------------------------
     @staticmethod
@@ -98,10 +100,11 @@ class Svm(VendorOperations):
 
     @staticmethod
     def has_nested_state(release: Release, host: Host) -> bool:
-        """Whether there are the two ioctls; nested=0 takes them away where the release minds."""
+        """Whether the release has the ioctls here: some have them even with nested=0."""
         if not release.number("svm_maximum_size"):
             return False
-        return host.parameters.nested is not False or not release.does("nested_ops_need_nested")
+        nested = host.parameters.nested is not False
+        return nested or release.does("svm_ioctls_without_nested")
 
     # Life ------------------------------------------------------------------------------------
     def reset(self, init_event: bool) -> None:
@@ -109,7 +112,7 @@ class Svm(VendorOperations):
         vcpu, nested = self.vcpu, self.nested
         nested.in_guest_mode = False
         vmcb = self.vmcb = self.vmcb01
-        vmcb.intercepts = vector_of(INITIAL_INTERCEPTS)
+        vmcb.intercepts = INITIAL_VECTOR
         for name, value in INITIAL_MEMBERS:
             vmcb[name] = value
         if self.does("svm_reset_loads_dr6"):
@@ -137,6 +140,7 @@ class Svm(VendorOperations):
 
     def cpuid_changed(self) -> None:
         """Source: arch/x86/kvm/svm/svm.c: svm_vcpu_after_set_cpuid."""
+        self.guest_features = self.vcpu.cpuid.features() & self.vcpu.host.cpuid.features()
         vectors = EXCEPTION_VECTORS
         if self.guest_has("SHSTK"):
             vectors |= 1 << CP_VECTOR
@@ -219,6 +223,10 @@ class Svm(VendorOperations):
         if not self.nested.initialized:
             self.vmcb02.clear()
             self.nested.initialized = True
+
+    def set_dr7(self, dr7: int) -> None:
+        """Load DR7 of the current control block.  Source: arch/x86/kvm/svm/svm.c: svm_set_dr7."""
+        self.vmcb["dr7"] = dr7
 
     # Segments and flags ----------------------------------------------------------------------
     def get_segment(self, name: str) -> Segment:
@@ -325,25 +333,23 @@ class Svm(VendorOperations):
         self._intercept("IRET", masked)
 
     def _intercept(self, name: str, wanted: bool) -> None:
-        row = intercept(name)
-        words = list(self.vmcb01.intercepts)
-        words[row.word] = words[row.word] & ~row.mask | (row.mask if wanted else 0)
-        self.vmcb01.intercepts = words
+        bit = 1 << intercept(name).position
+        self.vmcb01.intercepts = self.vmcb01.intercepts & ~bit | (bit if wanted else 0)
 
     @property
     def init_blocked(self) -> bool:
         """Source: arch/x86/kvm/svm/svm.c: svm_apic_init_signal_blocked."""
         if not self.gif:
             return True
-        row = intercept("INIT")
-        return self.does("svm_init_intercept_blocks_init") and row.is_set(self.vmcb.intercepts)
+        intercepted = bool(self.vmcb.intercepts >> INIT & 1)
+        return intercepted and self.does("svm_init_intercept_blocks_init")
 
     def deliver_init_or_sipi_to_l1(self) -> None:
         """L1 takes an INIT that it intercepts as a #VMEXIT: the vCPU is out of L2 then.
 
         Source: arch/x86/kvm/svm/nested.c: svm_check_nested_events.
         """
-        intercepted = intercept("INIT").is_set(self.nested.vmcb12.intercepts)
+        intercepted = self.nested.vmcb12.intercepts >> INIT & 1
         if self.vcpu.pending_init and intercepted and not self.nested.run_pending:
             leave_guest_mode(self)
             self.set_gif(False)

@@ -466,6 +466,7 @@ class Vcpu:
         if debug.dr7 >> 32:
             raise KvmError(ioctl, EINVAL, "debugregs_dr7_high_half", f"DR7 {debug.dr7:#x}")
         self.debug = debug
+        self.operations.set_dr7(debug.dr7)
 
     def get_xcrs(self) -> int:
         """KVM_GET_XCRS: XCR0."""

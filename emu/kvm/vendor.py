@@ -84,6 +84,9 @@ class VendorOperations(ABC):
     def set_efer(self, efer: int) -> None:
         """Load EFER."""
 
+    def set_dr7(self, dr7: int) -> None:  # noqa: B027 - not every vendor shows it in nested state
+        """Load DR7."""
+
     # Segments and flags ----------------------------------------------------------------------
     @abstractmethod
     def get_segment(self, name: str) -> Segment:

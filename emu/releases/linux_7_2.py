@@ -14,6 +14,7 @@ KVM_IS_VALID_SREGS_BETWEEN = "arch/x86/kvm/regs.c: kvm_is_valid_sregs (between 7
 LINUX_7_2 = after(
     LINUX_7_1,
     "7.2",
+    Removed("behaviours", "svm_ioctls_without_nested", seen=KVM_VM_IOCTL_CHECK_EXTENSION),
     Added("svm_legalized", "misc_ctl_gmet_7_2", seen=SVM_CACHE),
     Added("svm_header", "gpat", seen=SVM_HEADER),
     Added("svm_rules", "gpat_types", seen=SVM_SET),

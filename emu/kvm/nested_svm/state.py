@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from struct import Struct
 from typing import Final
 
 import numpy as np
@@ -12,14 +11,14 @@ from numpy.typing import NDArray
 
 from emu.kvm.nested_svm.forms import WORDS, Change
 from vmcs.nested_state import INVALID_GPA
-from vmcs.svm.vmcb import VMCB, VMCB_MEMBERS, VMCB_SIZE
+from vmcs.svm.vmcb import VMCB, VMCB_MEMBERS, VMCB_SIZE, member
 
 _PLACES: Final = {
     row.name: (WORDS[row.size], row.offset)
     for row in VMCB_MEMBERS
     if row.count == 1 and row.size in WORDS
 }
-INTERCEPTS: Final = Struct("<6I")
+INTERCEPT_BYTES: Final = member("intercepts").size
 
 
 class Vmcb:
@@ -54,13 +53,13 @@ class Vmcb:
         return found
 
     @property
-    def intercepts(self) -> tuple[int, ...]:
-        """The six words of the intercept vector."""
-        return INTERCEPTS.unpack_from(self.view)
+    def intercepts(self) -> int:
+        """The intercept vector as one number: bit `Intercept.position` is an intercept."""
+        return int.from_bytes(self.view[:INTERCEPT_BYTES], "little")
 
     @intercepts.setter
-    def intercepts(self, words: Iterable[int]) -> None:
-        INTERCEPTS.pack_into(self.view, 0, *words)
+    def intercepts(self, vector: int) -> None:
+        self.view[:INTERCEPT_BYTES] = vector.to_bytes(INTERCEPT_BYTES, "little")
 
     def take(self, other: memoryview, parts: Iterable[slice]) -> None:
         """Copy `parts` of the bytes of another block."""
