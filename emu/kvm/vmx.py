@@ -501,10 +501,9 @@ class Vmx(VendorOperations):
     def _set_capability(self, index: int, value: int) -> None:
         if not self.guest_has_vmx:
             raise MsrRefused("vmx_msr_needs_guest_vmx")
-        if self.nested.guest_mode and self.does("feature_msrs_fixed_in_guest_mode"):
-            if value != self.msrs[index]:
-                raise MsrRefused("feature_msr_unchanged_in_guest_mode")
-            return
+        frozen = self.nested.guest_mode and self.does("feature_msrs_fixed_in_guest_mode")
+        if frozen and value != self.msrs[index]:
+            raise MsrRefused("feature_msr_unchanged_in_guest_mode")
         if index == MSR_VMFUNC and not self.does("vmfunc_msr_writable"):
             raise MsrRefused("vmx_msr_known")
         current = self.does("capability_msrs_only_narrow")

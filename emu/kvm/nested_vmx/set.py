@@ -146,9 +146,11 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
         return 0
     if stop.kind is Kind.RETURNS:
         return program.result(stop, words)
-    if vmx.nested.guest_mode:
+    met = program.effects
+    if "prepare_vmcs02" in met:
         abandon_entry(vmx)
-    vmx.nested.run_pending = False
+    if "set_run_pending" in met:
+        vmx.nested.run_pending = False
     result = program.result(stop, words)
     if stop.result == "ENTRY_STATUS":
         if result > 0:
