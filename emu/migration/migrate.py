@@ -12,7 +12,6 @@ from emu.migration.capture import Capture
 from emu.migration.contents import Lost, contents, handed_out, lost
 from emu.migration.guest import capture_of, load_registers, load_state, new_vcpu
 from emu.migration.policy import Policy
-from emu.releases.schema import Release
 
 ACCEPTED, REFUSED, LOSSY, IMPOSSIBLE = "accepted", "refused", "lost", "impossible"
 OUTCOMES: Final = (ACCEPTED, LOSSY, REFUSED, IMPOSSIBLE)
@@ -27,7 +26,6 @@ BOOT, SAVE, RECEIVE, REGISTERS, RESTORE, DONE = (
     "done",
 )
 
-HostOf = Callable[[Release], Kvm]
 Watch = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -35,6 +33,8 @@ Watch = Callable[[str, Mapping[str, Any]], None]
 class Verdict:
     """What became of one move.
 
+    `left` is what the source's vCPU held, `held` what the destination's holds, `arrived` the state
+    as the destination hands it out again.
     ``impossible``: the source kernel itself does not take the state that the move starts from.
     ``refused``: `stage` failed with `errno`, by the rule `rule`.  ``lost``: accepted, but the
     destination holds or hands out something else; `lost` says what.  `withheld` names content that
@@ -53,6 +53,22 @@ class Verdict:
     lost: tuple[Lost, ...] = ()
     withheld: tuple[str, ...] = ()
     arrived: Capture | None = field(default=None, compare=False, repr=False)
+    left: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    held: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def grown(self) -> dict[str, int]:
+        """What the guest holds of the destination's growth."""
+        prefix = "grown."
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.held.items()
+            if name.startswith(prefix)
+        }
+
+    def held_lost(self, held: Mapping[str, int]) -> tuple[Lost, ...]:
+        """What the guest held before this move and does not hold in `held`."""
+        return lost(self.left, held)
 
 
 def no_watch(_step: str, _what: Mapping[str, Any]) -> None:
@@ -156,4 +172,6 @@ def migrate(
         lost=missing,
         withheld=withheld,
         arrived=capture_of(arrived, capture, out),
+        left=left.held,
+        held=held,
     )
