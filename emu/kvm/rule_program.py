@@ -23,6 +23,7 @@ from vmcs.checks import (
 )
 from vmcs.jit import jit, tiered
 
+Findings = tuple[tuple[Row, dict[str, int]], ...]
 ZERO = np.uint64(0)
 EIGHT = np.uint64(8)
 
@@ -75,6 +76,7 @@ class RuleProgram:
         self.template: Words = self.vocabulary.words()
         self._effects = np.zeros(1, np.int64)
         self._stop = tiered(first_stop, PLAIN_CALLS)
+        self._every = tiered(every_failure, PLAIN_CALLS)
         self._stop_of_record = tiered(first_stop_of_record, PLAIN_CALLS)
 
     def words(self, values: Mapping[str, int]) -> Words:
@@ -112,8 +114,17 @@ class RuleProgram:
     def failures(self, words: Words) -> tuple[Row, ...]:
         """Every check that applies to `words` and does not hold."""
         failed = np.zeros(len(self.program.rows), np.uint8)
-        every_failure(self.program.steps, self.program.predicates, words, failed)
+        self._every(self.program.steps, self.program.predicates, words, failed)
         return tuple(row for row, bad in zip(self.program.rows, failed, strict=True) if bad)
+
+    def findings(self, record: NDArray[np.uint8], words: Words) -> Findings:
+        """Every check that `record` breaks, with the values of the words that the check reads."""
+        self.walk_record(record, words)
+        at = self.vocabulary.index
+        return tuple(
+            (row, {name: int(words[at(name)]) for name in row.words})
+            for row in self.failures(words)
+        )
 
     def detail(self, row: Row, words: Words) -> str:
         """What `row` asks of the words, with their values."""

@@ -22,9 +22,11 @@ from emu.kvm.nested_svm.set import (
     CP_VECTOR,
     EXCEPTION_VECTORS,
     VC_VECTOR,
+    findings,
     set_nested_state,
 )
 from emu.kvm.nested_svm.state import NestedState, Vmcb
+from emu.kvm.rule_program import Findings
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.svm_init import INITIAL_INTERCEPTS, INITIAL_MEMBERS
 from emu.kvm.vendor import VendorOperations
@@ -448,3 +450,7 @@ class Svm(VendorOperations):
     def set_nested_state(self, state: memoryview) -> int:
         """KVM_SET_NESTED_STATE below the ioctl layer, with that layer's checks of the header."""
         return set_nested_state(self, state)
+
+    def nested_state_findings(self, state: memoryview) -> Findings:
+        """Every check of KVM_SET_NESTED_STATE that `state` breaks."""
+        return findings(self, state)

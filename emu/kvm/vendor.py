@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from emu.kvm.rule_program import Findings
 from emu.kvm.structs import DescriptorTable, Segment
 
 if TYPE_CHECKING:
@@ -168,3 +169,7 @@ class VendorOperations(ABC):
     @abstractmethod
     def set_nested_state(self, state: memoryview) -> int:
         """KVM_SET_NESTED_STATE below the ioctl layer: the non-negative return value."""
+
+    @abstractmethod
+    def nested_state_findings(self, state: memoryview) -> Findings:
+        """Every check of KVM_SET_NESTED_STATE that `state` breaks; changes nothing."""

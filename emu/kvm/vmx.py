@@ -30,6 +30,7 @@ from emu.kvm.nested_vmx.get import get_nested_state
 from emu.kvm.nested_vmx.set import (
     PE_PG,
     capability_words,
+    findings,
     known_flags,
     set_nested_state,
     set_program,
@@ -37,6 +38,7 @@ from emu.kvm.nested_vmx.set import (
 from emu.kvm.nested_vmx.state import NestedVmx
 from emu.kvm.nested_vmx.sync import exit_to_l1, leave_nested
 from emu.kvm.nested_vmx.vmcs_row import HardwareVmcs
+from emu.kvm.rule_program import Findings
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.vendor import MsrRefused, VendorOperations
 from vmcs.checks import Words
@@ -582,6 +584,10 @@ class Vmx(VendorOperations):
     def set_nested_state(self, state: memoryview) -> int:
         """KVM_SET_NESTED_STATE."""
         return set_nested_state(self, state)
+
+    def nested_state_findings(self, state: memoryview) -> Findings:
+        """Every check of KVM_SET_NESTED_STATE that `state` breaks."""
+        return findings(self, state)
 
     def timer_now(self) -> int:
         """L1's TSC in units of the VMX-preemption timer, in virtual time."""

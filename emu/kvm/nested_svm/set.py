@@ -12,6 +12,7 @@ import numpy as np
 from emu.kvm.nested_svm.enter import leave_guest_mode, prepare_controls, save_l1_controls
 from emu.kvm.nested_svm.rules import PAGE_OFFSET, set_program
 from emu.kvm.nested_svm.words import BLOB_WORDS, ENVIRONMENT_WORDS
+from emu.kvm.rule_program import Findings
 from vmcs.checks import Kind
 from vmcs.nested_state import SIZE_WITH_VMCB12, VMCB12_OFFSET, NestedFlag
 from vmcs.svm.intercepts import ExceptionIntercept
@@ -53,6 +54,17 @@ def set_nested_state(svm: Svm, state: memoryview) -> int:
     if row.kind is Kind.CHECK:
         raise program.refusal(row, words)
     return program.result(row, words)
+
+
+def findings(svm: Svm, state: memoryview) -> Findings:
+    """Every check that `state` breaks, as the vCPU is now."""
+    program = set_program(svm.release)
+    readable = len(state)
+    if readable < SIZE_WITH_VMCB12:
+        state = memoryview(bytes(state).ljust(SIZE_WITH_VMCB12, b"\0"))
+    words = program.template.copy()
+    words[_FIRST : _FIRST + len(ENVIRONMENT_WORDS)] = environment(svm, state, readable)
+    return program.findings(np.frombuffer(state, np.uint8), words)
 
 
 def environment(svm: Svm, state: memoryview, readable: int) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ from emu.kvm.nested_vmx.words import (
     VMCS12_WORDS,
     WHOLE_SIZE,
 )
-from emu.kvm.rule_program import RuleProgram
+from emu.kvm.rule_program import Findings, RuleProgram
 from vmcs.checks import Kind
 from vmcs.vmx.vmcs12 import VMCS12_BYTES, VMCS12_REVISION
 
@@ -158,6 +158,13 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
             return result
         result = EINVAL
     raise program.refusal(stop._replace(result=result), words)
+
+
+def findings(vmx: Vmx, state: memoryview) -> Findings:
+    """Every check that `state` breaks, as the vCPU is now."""
+    program, record, words = set_program(vmx.release), _record(state), vmx.set_words()
+    _memory_words(vmx, program, words, record, len(state))
+    return program.findings(record, words)
 
 
 def _record(state: memoryview) -> NDArray[np.uint8]:
