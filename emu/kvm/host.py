@@ -31,13 +31,15 @@ class Host:
     """A machine on which a release of KVM runs, as that KVM presents it to user space.
 
     `cpuid` is KVM_GET_SUPPORTED_CPUID; `feature_msrs` maps the index of each feature MSR to the
-    value that KVM_GET_MSRS on the system gives.
+    value that KVM_GET_MSRS on the system gives.  `access_rights_kept` are the bits of a segment's
+    access rights that the processor's VMREAD gives back: some drop the reserved ones.
     """
 
     vendor: str
     cpuid: Cpuid
     feature_msrs: Mapping[int, int]
     parameters: ModuleParameters = field(default_factory=ModuleParameters)
+    access_rights_kept: int = 0xFFFF_FFFF
 
     @classmethod
     def from_environment(

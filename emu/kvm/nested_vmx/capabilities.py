@@ -34,9 +34,9 @@ def _bits(*ranges: tuple[int, int]) -> int:
     return sum((1 << high + 1) - (1 << low) for low, high in ranges)
 
 
-# SDM, appendix "VMX Capability Reporting Facility": feature bits and reserved bits of IA32_VMX_BASIC
-# and IA32_VMX_MISC that may only be taken away (arch/x86/kvm/vmx/nested.c: vmx_restore_vmx_basic,
-# vmx_restore_vmx_misc).
+# SDM, appendix "VMX Capability Reporting Facility": feature bits and reserved bits of
+# IA32_VMX_BASIC and IA32_VMX_MISC that may only be taken away (arch/x86/kvm/vmx/nested.c:
+# vmx_restore_vmx_basic, vmx_restore_vmx_misc).
 BASIC_SUBSET: Final = _bits((31, 31), (45, 47), (49, 49), (54, 63))
 MISC_SUBSET: Final = _bits((5, 15), (28, 31))
 BASIC_32_BIT_ADDRESSES: Final = 1 << 48

@@ -65,9 +65,28 @@ FLAGS_BY_NAME: Final = {
 IOCTL: Final = "KVM_SET_NESTED_STATE"
 HEADER: Final = {word.name: (word.offset, word.width) for word in HEADER_WORDS}
 LINK_AT: Final = VMCS12_WORDS["VMCS_LINK_POINTER"][0]
+NO_PDPTES: Final = bytes(32)
 CR3_AT: Final = VMCS12_WORDS["GUEST_CR3"][0]
 
-_PROGRAMS: dict[int, tuple[Release, RuleProgram]] = {}
+# Words that a vCPU or guest memory sets for each SET; the others change with CPUID or an MSR.
+VARYING: Final = (
+    "IN_SMM",
+    "CURRENT_EFER",
+    "VCPU_ADDRESS_WIDTH",
+    "LINEAR_ADDRESS_WIDTH",
+    "EVMCS_ENABLED",
+    "EVMCS_VISIBLE",
+    "STATE_BYTES",
+    "LINK_BACKED",
+    "LINK_FIRST_WORD",
+    "PDPTES_BACKED",
+    "PDPTE0",
+    "PDPTE1",
+    "PDPTE2",
+    "PDPTE3",
+)
+
+_PROGRAMS: dict[int, tuple[Release, RuleProgram, Mapping[str, int]]] = {}
 
 
 def set_program(release: Release) -> RuleProgram:
@@ -76,8 +95,15 @@ def set_program(release: Release) -> RuleProgram:
     if kept is None:
         enforced = release.names("vmx_rules")
         program = RuleProgram(IOCTL, SET_PROGRAM, NAMES, enforced, BLOB_WORDS)
-        _PROGRAMS[id(release)] = kept = (release, program)
+        positions = {name: program.vocabulary.index(name) for name in VARYING}
+        _PROGRAMS[id(release)] = kept = (release, program, positions)
     return kept[1]
+
+
+def set_positions(release: Release) -> Mapping[str, int]:
+    """Where the words stand that change from one SET to the next."""
+    set_program(release)
+    return _PROGRAMS[id(release)][2]
 
 
 def known_flags(release: Release) -> int:
@@ -125,21 +151,21 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
     entered and the release gives a positive status, `vmx.entry_refusal` names the row.
     """
     program = set_program(vmx.release)
-    record = _record(state)
     given = len(state)
+    state = _whole(state)
+    record = np.frombuffer(state, np.uint8)
     words = vmx.set_words()
-    _memory_words(vmx, program, words, record, given)
+    _memory_words(vmx, words, state, given)
     was_in_l2 = vmx.nested.guest_mode
     stop = program.walk_record(record, words)
     effects = program.effect_bits
-    names = program.program.effects
-    for bit, row in enumerate(names):
+    for bit, row in enumerate(program.program.effects):
         if effects >> bit & 1:
-            EFFECTS[row.name](vmx, record)
+            EFFECTS[row.name](vmx, state)
             if was_in_l2 and row.name == "leave_nested":
                 # L1's registers and guest memory are others now: the rest sees those.
                 words = vmx.set_words()
-                _memory_words(vmx, program, words, record, given)
+                _memory_words(vmx, words, state, given)
                 stop = program.walk_record(record, words)
                 effects = program.effect_bits
     if stop is None:
@@ -162,49 +188,42 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
 
 def findings(vmx: Vmx, state: memoryview) -> Findings:
     """Every check that `state` breaks, as the vCPU is now."""
-    program, record, words = set_program(vmx.release), _record(state), vmx.set_words()
-    _memory_words(vmx, program, words, record, len(state))
-    return program.findings(record, words)
+    program, words, whole = set_program(vmx.release), vmx.set_words(), _whole(state)
+    _memory_words(vmx, words, whole, len(state))
+    return program.findings(np.frombuffer(whole, np.uint8), words)
 
 
-def _record(state: memoryview) -> NDArray[np.uint8]:
-    given = np.frombuffer(state, np.uint8)
-    if given.size >= WHOLE_SIZE:
-        return given
-    record = np.zeros(WHOLE_SIZE, np.uint8)
-    record[: given.size] = given
-    return record
+def _whole(state: memoryview) -> memoryview:
+    """`state`, with zeroes behind it where it is shorter than the longest blob."""
+    if len(state) >= WHOLE_SIZE:
+        return state
+    return memoryview(bytes(state).ljust(WHOLE_SIZE, b"\0"))
 
 
-def _word(record: NDArray[np.uint8], offset: int, width: int) -> int:
-    return int.from_bytes(record[offset : offset + width].tobytes(), "little")
+def _word(state: memoryview, offset: int, width: int) -> int:
+    return int.from_bytes(state[offset : offset + width], "little")
 
 
-def _memory_words(
-    vmx: Vmx,
-    program: RuleProgram,
-    words: NDArray[np.uint64],
-    record: NDArray[np.uint8],
-    given: int,
-) -> None:
+def _memory_words(vmx: Vmx, words: NDArray[np.uint64], state: memoryview, given: int) -> None:
     """The words that depend on guest memory or on how much user space gave."""
-    at = program.vocabulary.index
+    at = set_positions(vmx.release)
     memory = vmx.vcpu.memory
-    words[at("STATE_BYTES")] = given
-    link = _word(record, LINK_AT, 8)
+    words[at["STATE_BYTES"]] = given
+    link = _word(state, LINK_AT, 8)
     if link != INVALID_GPA:
         first = memory.read_word(link, 4)
-        words[at("LINK_BACKED")] = first is not None and memory.find(link, 4096) is not None
-        words[at("LINK_FIRST_WORD")] = first or 0
-    pdptes = memory.read(_word(record, CR3_AT, 8) & ~0x1F, 32)
+        words[at["LINK_BACKED"]] = first is not None and memory.find(link, 4096) is not None
+        words[at["LINK_FIRST_WORD"]] = first or 0
+    pdptes = memory.read(_word(state, CR3_AT, 8) & ~0x1F, 32)
     if pdptes is not None:
-        words[at("PDPTES_BACKED")] = 1
-        for i in range(4):
-            words[at(f"PDPTE{i}")] = int.from_bytes(pdptes[8 * i : 8 * i + 8], "little")
+        words[at["PDPTES_BACKED"]] = 1
+        if pdptes != NO_PDPTES:
+            for i in range(4):
+                words[at[f"PDPTE{i}"]] = int.from_bytes(pdptes[8 * i : 8 * i + 8], "little")
 
 
 # Effects ------------------------------------------------------------------------------------------
-Record = NDArray[np.uint8]
+Record = memoryview
 
 
 def _flags(record: Record) -> int:
@@ -251,8 +270,7 @@ def _apply_smm_flags(vmx: Vmx, record: Record) -> None:
 
 
 def _copy_vmcs12(vmx: Vmx, record: Record) -> None:
-    data = record[VMCS12_AT : VMCS12_AT + VMCS12_BYTES]
-    vmx.nested.vmcs12.row[:VMCS12_BYTES] = data
+    vmx.nested.vmcs12.view[:VMCS12_BYTES] = record[VMCS12_AT : VMCS12_AT + VMCS12_BYTES]
 
 
 def _set_run_pending(vmx: Vmx, record: Record) -> None:
@@ -264,8 +282,7 @@ def _set_mtf_pending(vmx: Vmx, record: Record) -> None:
 
 
 def _copy_shadow_vmcs12(vmx: Vmx, record: Record) -> None:
-    data = record[SHADOW_AT : SHADOW_AT + VMCS12_BYTES]
-    vmx.nested.shadow_vmcs12.row[:VMCS12_BYTES] = data
+    vmx.nested.shadow_vmcs12.view[:VMCS12_BYTES] = record[SHADOW_AT : SHADOW_AT + VMCS12_BYTES]
 
 
 def _set_deadline(vmx: Vmx, record: Record) -> None:

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Final
 from emu.kvm.control_registers import EFER
 from emu.kvm.nested_vmx.enter import EXIT, PIN, load_dr7, secondary_controls
 from emu.kvm.nested_vmx.groups import FROM_VMCS02, FROM_VMCS02_RARE, GUEST_CET, PDPTRS, SHADOWED
+from emu.kvm.nested_vmx.masks import Entry, Exit, PinBased, ProcBased2
 from emu.kvm.nested_vmx.state import EVMCS_NONE, INVALID_GPA
-from emu.kvm.nested_vmx.vmcs_row import HardwareVmcs, VmcsRow
-from emu.kvm.structs import Segment
-from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased2
 
 if TYPE_CHECKING:
     from emu.kvm.vmx import Vmx
@@ -21,11 +19,9 @@ LAUNCH_STATE_AT: Final = 8
 ACTIVE, HLT, WAIT_FOR_SIPI = 0, 1, 3
 MP_RUNNABLE, MP_INIT_RECEIVED, MP_HALTED = 0, 2, 3
 
-# SDM, "Loading Host Segment and Descriptor-Table Registers".
-HOST_CODE: Final = Segment(limit=0xFFFF_FFFF, type=11, present=1, s=1, g=1)
-HOST_DATA: Final = Segment(limit=0xFFFF_FFFF, type=3, present=1, s=1, db=1, g=1)
-HOST_TASK: Final = Segment(limit=0x67, type=11, present=1)
-UNUSABLE: Final = Segment(unusable=1)
+# Access rights that a VM exit loads (SDM, "Loading Host Segment and Descriptor-Table Registers").
+HOST_CODE_64, HOST_CODE_32, HOST_DATA, HOST_TASK, UNUSABLE = 0xA09B, 0xC09B, 0xC093, 0x8B, 1 << 16
+FLAT: Final = 0xFFFF_FFFF
 
 
 def sync_rare(vmx: Vmx) -> None:
@@ -108,8 +104,7 @@ def sync_before_get(vmx: Vmx) -> None:
 def enter_vmx_operation(vmx: Vmx) -> None:
     """Source: arch/x86/kvm/vmx/nested.c: enter_vmx_operation."""
     nested = vmx.nested
-    nested.vmcs12, nested.shadow_vmcs12 = VmcsRow(), VmcsRow()
-    nested.vmcs02, nested.shadow_vmcs = HardwareVmcs(), HardwareVmcs()
+    nested.make_regions()
     nested.vmxon = True
 
 
@@ -125,7 +120,7 @@ def leave_nested(vmx: Vmx) -> None:
     nested.vmxon = nested.smm_vmxon = False
     nested.vmxon_pa = nested.vmcs12_pa = INVALID_GPA
     nested.evmcs = EVMCS_NONE
-    nested.vmcs12, nested.shadow_vmcs12 = VmcsRow(), VmcsRow()
+    nested.drop_regions()
 
 
 def exit_to_l1(vmx: Vmx, reason: int, qualification: int) -> None:
@@ -212,24 +207,16 @@ def load_host_state(vmx: Vmx) -> None:
             vmcs01[f"GUEST_{name}"] = vmcs12[f"{source}_{name}"]
     if leave & Exit.LOAD_IA32_PAT:
         vmcs01["GUEST_IA32_PAT"] = vcpu.pat = vmcs12["HOST_IA32_PAT"]
-    mode = {"l": 1} if host_64 else {"db": 1}
-    vmx.set_segment("cs", HOST_CODE.replaced(selector=vmcs12["HOST_CS_SELECTOR"], **mode))
-    for name in ("ds", "es", "ss"):
-        selector = vmcs12[f"HOST_{name.upper()}_SELECTOR"]
-        vmx.set_segment(name, HOST_DATA.replaced(selector=selector))
-    for name in ("fs", "gs"):
-        vmx.set_segment(
-            name,
-            HOST_DATA.replaced(
-                selector=vmcs12[f"HOST_{name.upper()}_SELECTOR"],
-                base=vmcs12[f"HOST_{name.upper()}_BASE"],
-            ),
-        )
-    vmx.set_segment(
-        "tr", HOST_TASK.replaced(base=vmcs12["HOST_TR_BASE"], selector=vmcs12["HOST_TR_SELECTOR"])
-    )
+    code = HOST_CODE_64 if host_64 else HOST_CODE_32
+    vmx.load_segment("CS", vmcs12["HOST_CS_SELECTOR"], 0, FLAT, code)
+    for of in ("DS", "ES", "SS"):
+        vmx.load_segment(of, vmcs12[f"HOST_{of}_SELECTOR"], 0, FLAT, HOST_DATA)
+    for of in ("FS", "GS"):
+        base = vmcs12[f"HOST_{of}_BASE"]
+        vmx.load_segment(of, vmcs12[f"HOST_{of}_SELECTOR"], base, FLAT, HOST_DATA)
+    vmx.load_segment("TR", vmcs12["HOST_TR_SELECTOR"], vmcs12["HOST_TR_BASE"], 0x67, HOST_TASK)
     if vmx.does("loads_host_ldtr"):
-        vmx.set_segment("ldt", UNUSABLE)
+        vmx.load_segment("LDTR", 0, 0, 0, UNUSABLE)
     load_dr7(vmx, 0x400)
     vmcs01["GUEST_IA32_DEBUGCTL"] = 0
     if not vmx.load_msr_list(vmcs12["VM_EXIT_MSR_LOAD_ADDR"], vmcs12["VM_EXIT_MSR_LOAD_COUNT"]):
