@@ -76,7 +76,7 @@ class Svm(VendorOperations):
         self.l1_tsc_offset = 0
         self.tsc_ratio = svm_msrs.DEFAULT_TSC_RATIO
         self.virt_spec_ctrl = self.de_cfg = 0
-        supported = host.cpuid.features()
+        supported = self.supported = host.cpuid.features()
         knows_vgif = not self.does("svm_offers_vgif") or "VGIF" in supported
         self.vgif = host.parameters.vgif and knows_vgif
         self.vnmi = "VNMI" in supported

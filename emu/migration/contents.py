@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.kvm import Vcpu
 from emu.kvm.host import AMD
-from emu.kvm.nested_svm.groups import CONTROL_GROUPS, SAVE_GROUPS
 from vmcs.byte_layout import FieldAt
 from vmcs.nested_state import (
     INVALID_GPA,
@@ -24,7 +23,9 @@ from vmcs.nested_state import (
     VmxHeaderFlag,
     header_rows,
 )
-from vmcs.svm.vmcb import expand, member
+from vmcs.svm.kvm_forms import CONTROL_GROUPS, SAVE_GROUPS
+from vmcs.svm.kvm_forms import CONTROL_GROUPS, SAVE_GROUPS
+from vmcs.svm.vmcb import HOST_STATE, expand, member
 from vmcs.vmx.vmcs12 import VMCS12_ADDITIONS, VMCS12_BYTES, vmcs12_rows
 
 if TYPE_CHECKING:
@@ -62,14 +63,15 @@ def _svm(svm: Svm) -> dict[str, int]:
     held["run_pending"] = int(nested.run_pending)
     if svm.l2_has_own_pat:
         held["gpat"] = svm.vmcb["g_pat"]
+    supported = svm.vcpu.host.cpuid.features()
     groups = release.names("svm_control")
     for group in CONTROL_GROUPS:
-        if group.name in groups and group.emitted:
+        if group.name in groups and group.emitted and (not group.needs or group.needs in supported):
             held |= _members("vmcb12", nested.vmcb12.view, group.members)
+    held |= _members("l1", svm.l1_block.view, HOST_STATE)
     save = release.names("svm_save")
     for saved in SAVE_GROUPS:
-        known = saved.name in save or ("whole" in save and not saved.feature)
-        if known and (not saved.feature or saved.feature in svm.supported):
+        if saved.needs and saved.name in save and saved.needs in supported:
             held |= _members("l1", svm.l1_block.view, saved.members)
     return held
 
@@ -155,8 +157,10 @@ def contents_of_blob(blob: bytes) -> dict[str, int]:
             for group in CONTROL_GROUPS:
                 if group.emitted:
                     held |= _members("vmcb12", page, group.members)
+            held |= _members("l1", page, HOST_STATE)
             for saved in SAVE_GROUPS:
-                held |= _members("l1", page, saved.members)
+                if saved.needs:
+                    held |= _members("l1", page, saved.members)
         return held
     if words["blob.vmxon_pa"] == INVALID_GPA:
         return {"vmxon": 0, "guest_mode": 0}
