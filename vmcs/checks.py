@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vmcs.intrinsics import load_u8, load_u16, load_u32, load_u64
 from vmcs.jit import jit
 
 Words = NDArray[np.uint64]
@@ -408,44 +409,61 @@ class Vocabulary:
         return array
 
 
-KIND, PREDICATE, WHEN_START, WHEN_COUNT, TARGET = range(5)
-SHAPE, A, B, C, D = range(5)
+STEP = 5
+KIND, PREDICATE, WHEN_START, WHEN_COUNT, TARGET = range(STEP)
+SHAPE, A, B, C, D = range(STEP)
 
 
 class Program(NamedTuple):
     """Rows compiled against a vocabulary.
 
-    `steps` is (rows, 5) int64: kind, predicate, first condition, number of conditions, target (the
-    bit of an effect, the word of a let).  `predicates` is (n, 5) int64: shape and word positions.
+    `steps` has `STEP` integers a row: kind, predicate, first condition, number of conditions,
+    target (the bit of an effect, the word of a let).  `predicates` has as many: shape and the
+    positions of four words.  Both are flat, so that the walk reads arrays and lists alike.
     """
 
     rows: tuple[Row, ...]
     steps: Table
     predicates: Table
     effects: tuple[Row, ...]
-    positions: Mapping[str, int]
 
     def row_at(self, stop: int) -> Row | None:
         """The row at which a walk stopped; None when it came to the end."""
         return self.rows[stop] if stop < len(self.rows) else None
 
+    def only(self, enforced: Collection[str]) -> "Program":
+        """The program with the named rows of `enforced` and every `let`.
 
-def compile_program(
-    rows: Sequence[Row], vocabulary: Vocabulary, enforced: Collection[str] | None = None
-) -> Program:
-    """Compile `rows` in their order, keeping the named rows of `enforced` and every `let`.
+        Raises ValueError for a name that no row has.
+        """
+        kept = [row.kind is Kind.LET or row.name in enforced for row in self.rows]
+        rows = tuple(row for row, keep in zip(self.rows, kept, strict=True) if keep)
+        if len(enforced) > len(rows) or not {row.name for row in rows}.issuperset(enforced):
+            unknown = sorted(set(enforced) - {row.name for row in rows})
+            raise ValueError(f"no row is named {', '.join(unknown)}")
+        return self._replace(rows=rows, steps=self.steps.reshape(-1, STEP)[kept].ravel())
 
-    Raises ValueError for a row that names an unknown word, for two rows of one name, and for a
-    name in `enforced` that no row has.
+    @property
+    def words_read(self) -> frozenset[int]:
+        """Positions of the words that the rows read."""
+        steps = self.steps.reshape(-1, STEP)
+        runs = [
+            *((at, at + 1) for at in steps[:, PREDICATE].tolist()),
+            *((at, at + n) for at, n in steps[:, [WHEN_START, WHEN_COUNT]].tolist()),
+        ]
+        table = self.predicates.reshape(-1, STEP)
+        used = sorted({at for start, end in runs for at in range(start, end)})
+        return frozenset(table[used, A:].ravel().tolist())
+
+
+def compile_program(rows: Sequence[Row], vocabulary: Vocabulary) -> Program:
+    """Compile `rows` in their order.
+
+    Raises ValueError for a row that names an unknown word, and for two rows of one name.
     """
     known = [row.name for row in rows]
     if len(set(known)) != len(known):
         raise ValueError(f"two rows are named {next(n for n in known if known.count(n) > 1)!r}")
-    if enforced is not None:
-        unknown = sorted(set(enforced) - set(known))
-        if unknown:
-            raise ValueError(f"no row is named {', '.join(unknown)}")
-        rows = [row for row in rows if row.kind is Kind.LET or row.name in enforced]
     predicates: list[tuple[int, ...]] = []
     places: dict[tuple[Predicate, ...], int] = {}
 
@@ -471,144 +489,151 @@ def compile_program(
         steps.append(
             (int(row.kind), place((row.predicate,), row.name), start, len(row.when), target)
         )
-    return Program(
-        tuple(rows),
-        np.array(steps, np.int64).reshape(-1, 5),
-        np.array(predicates, np.int64).reshape(-1, 5),
-        effects,
-        {row.name: i for i, row in enumerate(rows)},
-    )
+    flat = (np.array(table, np.int64).ravel() for table in (steps, predicates))
+    return Program(tuple(rows), *flat, effects)
 
 
 # The walk -----------------------------------------------------------------------------------------
+# The functions below run compiled over arrays, and as they stand over lists of Python's integers
+# (`Jitted.over_integers`): no step may depend on the width of a word but by ALL_ONES.
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
+SEVEN = np.uint64(7)
+EIGHT = np.uint64(8)
 BYTE = np.uint64(0xFF)
+FIFTEEN = np.uint64(15)
 SIXTEEN = np.uint64(16)
 SIXTY_FOUR = np.uint64(64)
-LOW_FOUR = np.uint64(0xF)
+ALL_ONES = np.uint64(ALL_BITS)
 # Bit t is set when t is a memory type that IA32_PAT may hold: UC, WC, WT, WP, WB, UC-.
 PAT_TYPES = np.uint64(0b1111_0011)
 
+# An attribute of an enumeration costs more than the check itself where this runs as Python.
+BITS_CLEAR, BITS_SET, ANY_SET, EQUAL, DIFFERENT, AT_MOST, AT_LEAST, ALLOWED = range(8)
+SAME, CANONICAL, MEMORY_TYPES, MSR_AREA, RANGE, SHIFTED, MEMBER, NO_MEMBER = range(8, 16)
+CHECK, RETURNS, EFFECT, LET = range(4)
 
-@jit("boolean(int64[:, ::1], int64, uint64[::1])")
-def holds(predicates: Table, at: int, words: Words) -> bool:
-    """Whether predicate `at` holds for `words`."""
-    shape = predicates[at, SHAPE]
-    a = words[predicates[at, A]]
-    b = words[predicates[at, B]]
-    c = words[predicates[at, C]]
-    if shape == Shape.BITS_CLEAR:
+
+@jit("boolean(int64[::1], int64, uint64[::1])")
+def holds(predicates: Table, number: int, words: Words) -> bool:
+    """Whether predicate `number` holds for `words`."""
+    at = number * STEP
+    shape = predicates[at + SHAPE]
+    a = words[predicates[at + A]]
+    b = words[predicates[at + B]]
+    if shape == BITS_CLEAR:
         return a & b == ZERO
-    if shape == Shape.BITS_SET:
+    if shape == BITS_SET:
         return a & b == b
-    if shape == Shape.ANY_SET:
+    if shape == ANY_SET:
         return a & b != ZERO
-    if shape == Shape.EQUAL:
+    c = words[predicates[at + C]]
+    if shape == EQUAL:
         return a & c == b
-    if shape == Shape.DIFFERENT:
+    if shape == DIFFERENT:
         return a & c != b
-    if shape == Shape.AT_MOST:
+    if shape == AT_MOST:
         return a <= b
-    if shape == Shape.AT_LEAST:
+    if shape == AT_LEAST:
         return a >= b
-    if shape == Shape.ALLOWED:
-        return a & b == b and a & ~(b | c) == ZERO
-    if shape == Shape.SAME:
-        d = words[predicates[at, D]]
+    if shape == ALLOWED:
+        return a & b == b and a & ((b | c) ^ ALL_ONES) == ZERO
+    if shape == SAME:
+        d = words[predicates[at + D]]
         return (a & c != ZERO) == (b & d != ZERO)
-    if shape == Shape.CANONICAL:
+    if shape == CANONICAL:
         upper = a >> (b - ONE)
-        return upper == ZERO or upper == ~ZERO >> (b - ONE)
-    if shape == Shape.MEMORY_TYPES:
+        return upper == ZERO or upper == ALL_ONES >> (b - ONE)
+    if shape == MEMORY_TYPES:
         rest = a
         for _ in range(8):
             kind = rest & BYTE
-            if kind > np.uint64(7) or (PAT_TYPES >> kind) & ONE == ZERO:
+            if kind > SEVEN or (PAT_TYPES >> kind) & ONE == ZERO:
                 return False
-            rest = rest >> np.uint64(8)
+            rest = rest >> EIGHT
         return True
-    if shape == Shape.MSR_AREA:
-        last = a + b * SIXTEEN - ONE
-        return a & LOW_FOUR == ZERO and a & c == ZERO and last & c == ZERO
-    if shape == Shape.SHIFTED:
-        return a == b << c
-    if shape in (Shape.MEMBER, Shape.NO_MEMBER):
-        number = (a & c) >> words[predicates[at, D]]
-        found = number < SIXTY_FOUR and (b >> number) & ONE != ZERO
-        return found == (shape == Shape.MEMBER)
-    last = a + b - ONE
-    return a & c == ZERO and last & c == ZERO
+    if shape == MSR_AREA:
+        last = (a + b * SIXTEEN - ONE) & ALL_ONES
+        return a & FIFTEEN == ZERO and a & c == ZERO and last & c == ZERO
+    if shape == SHIFTED:
+        return a == (b << c) & ALL_ONES
+    if shape == RANGE:
+        last = (a + b - ONE) & ALL_ONES
+        return a & c == ZERO and last & c == ZERO
+    number_in_set = (a & c) >> words[predicates[at + D]]
+    found = number_in_set < SIXTY_FOUR and (b >> number_in_set) & ONE != ZERO
+    return found == (shape == MEMBER)
 
 
-@jit("boolean(int64[:, ::1], int64[:, ::1], int64, uint64[::1])")
-def applies(steps: Table, predicates: Table, at: int, words: Words) -> bool:
-    """Whether every condition of row `at` holds for `words`."""
-    start = steps[at, WHEN_START]
-    for i in range(start, start + steps[at, WHEN_COUNT]):
-        if not holds(predicates, i, words):
+@jit("boolean(int64[::1], int64[::1], int64, uint64[::1])")
+def applies(steps: Table, predicates: Table, row: int, words: Words) -> bool:
+    """Whether every condition of row `row` holds for `words`."""
+    start = steps[row * STEP + WHEN_START]
+    for number in range(start, start + steps[row * STEP + WHEN_COUNT]):
+        if not holds(predicates, number, words):
             return False
     return True
 
 
-@jit("uint64(int64[:, ::1], int64, uint64[::1])")
-def derive(predicates: Table, at: int, words: Words) -> np.uint64:
+@jit("uint64(int64[::1], int64, uint64[::1])")
+def derive(predicates: Table, number: int, words: Words) -> np.uint64:
     """The derived word of a `let`: word a shifted right by word b, masked with word c."""
-    word = words[predicates[at, A]]
-    return (word >> words[predicates[at, B]]) & words[predicates[at, C]]
+    at = number * STEP
+    word = words[predicates[at + A]]
+    return (word >> words[predicates[at + B]]) & words[predicates[at + C]]
 
 
-@jit("int64(int64[:, ::1], int64[:, ::1], uint64[::1], int64[::1])")
+@jit("int64(int64[::1], int64[::1], uint64[::1], int64[::1])")
 def first_stop(steps: Table, predicates: Table, words: Words, effects: Table) -> int:
     """Index of the row that ends the program for `words`; the number of rows when none does.
 
     Derived words are written into `words`; effects[0] gets the bit of every effect met on the way.
     """
     met = 0
-    stop = steps.shape[0]
-    for at in range(steps.shape[0]):
-        kind = steps[at, KIND]
-        wanted = applies(steps, predicates, at, words)
-        if kind == Kind.LET:
-            derived = derive(predicates, steps[at, PREDICATE], words)
-            words[steps[at, TARGET]] = derived if wanted else ZERO
+    rows = len(steps) // STEP
+    stop = rows
+    for row in range(rows):
+        kind = steps[row * STEP + KIND]
+        wanted = applies(steps, predicates, row, words)
+        if kind == LET:
+            derived = derive(predicates, steps[row * STEP + PREDICATE], words)
+            words[steps[row * STEP + TARGET]] = derived if wanted else ZERO
             continue
         if not wanted:
             continue
-        if kind == Kind.EFFECT:
-            met |= 1 << steps[at, TARGET]
-        elif kind == Kind.RETURNS or not holds(predicates, steps[at, PREDICATE], words):
-            stop = at
+        if kind == EFFECT:
+            met |= 1 << steps[row * STEP + TARGET]
+        elif kind == RETURNS or not holds(predicates, steps[row * STEP + PREDICATE], words):
+            stop = row
             break
     effects[0] = met
     return stop
 
 
-@jit("int64(int64[:, ::1], int64[:, ::1], uint64[::1], uint8[::1])")
+@jit("int64(int64[::1], int64[::1], uint64[::1], uint8[::1])")
 def every_failure(steps: Table, predicates: Table, words: Words, failed: NDArray[np.uint8]) -> int:
     """Mark in `failed` (a byte a row) each check that applies and fails; stops only at a return.
 
-    Returns the number of failures.
+    `failed` must come zeroed.  Returns the number of failures.
     """
     count = 0
-    failed[:] = 0
-    for at in range(steps.shape[0]):
-        kind = steps[at, KIND]
-        if kind == Kind.EFFECT:
+    for row in range(len(steps) // STEP):
+        kind = steps[row * STEP + KIND]
+        if kind == EFFECT:
             continue
-        wanted = applies(steps, predicates, at, words)
-        if kind == Kind.LET:
-            derived = derive(predicates, steps[at, PREDICATE], words)
-            words[steps[at, TARGET]] = derived if wanted else ZERO
-        elif wanted and kind == Kind.RETURNS:
+        wanted = applies(steps, predicates, row, words)
+        if kind == LET:
+            derived = derive(predicates, steps[row * STEP + PREDICATE], words)
+            words[steps[row * STEP + TARGET]] = derived if wanted else ZERO
+        elif wanted and kind == RETURNS:
             break
-        elif wanted and not holds(predicates, steps[at, PREDICATE], words):
-            failed[at] = 1
+        elif wanted and not holds(predicates, steps[row * STEP + PREDICATE], words):
+            failed[row] = 1
             count += 1
     return count
 
 
-@jit("void(int64[:, ::1], int64[:, ::1], uint64[:, ::1], int64[::1])")
+@jit("void(int64[::1], int64[::1], uint64[:, ::1], int64[::1])")
 def first_stops(steps: Table, predicates: Table, words: Words, stops: Table) -> None:
     """`first_stop` for each row of `words` (N, words): its index goes into stops (N,)."""
     effects = np.zeros(1, np.int64)
@@ -616,7 +641,22 @@ def first_stops(steps: Table, predicates: Table, words: Words, stops: Table) -> 
         stops[i] = first_stop(steps, predicates, words[i], effects)
 
 
-@jit("void(uint8[:, ::1], int64[:, ::1], uint64[::1], int64[:, ::1], int64[:, ::1], int64[::1])")
+@jit("void(const uint8[::1], int64[::1], uint64[::1])")
+def load_words(record: NDArray[np.uint8], fields: Table, words: Words) -> None:
+    """Put fields of `record` into `words`: `fields` has offset, width and position, one by one."""
+    for f in range(0, fields.size, 3):
+        at, width, position = fields[f], fields[f + 1], fields[f + 2]
+        if width == 8:
+            words[position] = load_u64(record, at)
+        elif width == 4:
+            words[position] = load_u32(record, at)
+        elif width == 2:
+            words[position] = load_u16(record, at)
+        else:
+            words[position] = load_u8(record, at)
+
+
+@jit("void(const uint8[:, ::1], int64[::1], uint64[::1], int64[::1], int64[::1], int64[::1])")
 def judge_records(
     records: NDArray[np.uint8],
     fields: Table,
@@ -627,18 +667,13 @@ def judge_records(
 ) -> None:
     """Walk a program over N records that share one environment.
 
-    `records` is (N, size); `fields` is (F, 3): byte offset, width in bytes, position of the word.
-    `environment` (words,) holds every other word; `stops` (N,) gets the index of the stopping row.
+    `records` is (N, size); `fields` as in `load_words`.  `environment` (words,) holds every other
+    word; `stops` (N,) gets the index of the stopping row.
     """
     words = environment.copy()
     effects = np.zeros(1, np.int64)
     for i in range(records.shape[0]):
-        for f in range(fields.shape[0]):
-            offset = fields[f, 0]
-            value = ZERO
-            for k in range(fields[f, 1] - 1, -1, -1):
-                value = value << np.uint64(8) | np.uint64(records[i, offset + k])
-            words[fields[f, 2]] = value
+        load_words(records[i], fields, words)
         stops[i] = first_stop(steps, predicates, words, effects)
 
 

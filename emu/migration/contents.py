@@ -24,7 +24,6 @@ from vmcs.nested_state import (
     header_rows,
 )
 from vmcs.svm.kvm_forms import CONTROL_GROUPS, SAVE_GROUPS
-from vmcs.svm.kvm_forms import CONTROL_GROUPS, SAVE_GROUPS
 from vmcs.svm.vmcb import HOST_STATE, expand, member
 from vmcs.vmx.vmcs12 import VMCS12_ADDITIONS, VMCS12_BYTES, vmcs12_rows
 

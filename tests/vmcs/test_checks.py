@@ -103,14 +103,18 @@ def test_every_failure_agrees_with_the_naive_oracle(rows, words):
 def test_plain_python_walks_as_the_compiled_code_does(rows, words):
     vocabulary = Vocabulary(NAMES)
     program = compile_program(rows, vocabulary)
+    tables = program.steps, program.predicates
     outcomes = []
-    for walk in (first_stop, first_stop.py_func):
+    for walk in (first_stop, first_stop.plain):
         array, met = load(vocabulary, words), np.zeros(1, np.int64)
-        with np.errstate(all="ignore"):
-            stop = walk(program.steps, program.predicates, array, met)
+        stop = walk(*tables, array, met)
         outcomes.append((int(stop), int(met[0]), array.tolist()))
+    numbers, met = load(vocabulary, words).tolist(), [0]
+    stop = first_stop.over_integers()(*(table.tolist() for table in tables), numbers, met)
+    outcomes.append((stop, met[0], numbers))
 
-    assert outcomes[0] == outcomes[1]
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert all(type(number) is int for number in numbers)
 
 
 def test_records_are_judged_as_single_walks_are():
@@ -126,18 +130,20 @@ def test_records_are_judged_as_single_walks_are():
     records = random.integers(0, 256, (500, 16), np.uint8)
     records[:, 3] &= random.integers(0, 2, 500, np.uint8)
     records[::2, 4:6] = records[::2, 8:10]
-    fields = np.array([[0, 4, vocabulary.index("A")], [4, 2, vocabulary.index("B")]])
-    fields = np.vstack([fields, [8, 2, vocabulary.index("C")], [12, 1, vocabulary.index("D")]])
+    places = ((0, 4, "A"), (4, 2, "B"), (8, 2, "C"), (12, 1, "D"))
+    fields = np.array(
+        [x for at, width, name in places for x in (at, width, vocabulary.index(name))]
+    )
     stops = np.zeros(len(records), np.int64)
     judge_records(records, fields, vocabulary.words(), program.steps, program.predicates, stops)
     expected = []
     for record in records:
         raw = record.tobytes()
         words = dict.fromkeys(NAMES, 0)
-        for offset, width, name in ((0, 4, "A"), (4, 2, "B"), (8, 2, "C"), (12, 1, "D")):
+        for offset, width, name in places:
             words[name] = int.from_bytes(raw[offset : offset + width], "little")
         name = naive_checks.walk(rows, words)[0]
-        expected.append(program.positions[name] if name else len(rows))
+        expected.append([row.name for row in rows].index(name) if name else len(rows))
 
     assert expected == stops.tolist()
     assert set(expected) == {0, 1, 3, 4}
@@ -151,14 +157,14 @@ def test_unknown_words_and_repeated_names_are_refused():
     with pytest.raises(ValueError, match="two rows are named 'a'"):
         compile_program([bits_clear("a", "s", "A", 1)] * 2, vocabulary)
     with pytest.raises(ValueError, match="no row is named missing"):
-        compile_program([bits_clear("a", "s", "A", 1)], vocabulary, {"missing"})
+        compile_program([bits_clear("a", "s", "A", 1)], vocabulary).only({"missing"})
     with pytest.raises(ValueError, match="a word is named twice: A"):
         Vocabulary(("A", "A"))
 
 
 def test_only_enforced_rows_and_derived_words_are_kept():
     rows = [let("X", "A"), bits_clear("a", "s", "X", 1), bits_clear("b", "s", "X", 2)]
-    program = compile_program(rows, Vocabulary(NAMES), {"b"})
+    program = compile_program(rows, Vocabulary(NAMES)).only({"b"})
 
     assert [row.name for row in program.rows] == ["let X", "b"]
 

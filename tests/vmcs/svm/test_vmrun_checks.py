@@ -278,7 +278,7 @@ def test_batch_of_pages_is_judged_by_the_members_at_their_offsets():
     stops = np.zeros(len(pages), np.int64)
     judge_records(
         pages.view(np.uint8).reshape(-1, VMCB_SIZE),
-        np.array(places, np.int64),
+        np.array(places, np.int64).ravel(),
         array_of(GOOD),
         PROGRAM.steps,
         PROGRAM.predicates,
