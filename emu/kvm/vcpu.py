@@ -398,6 +398,19 @@ class Vcpu:
         """KVM_SET_VCPU_EVENTS."""
         set_vcpu_events(self, events)
 
+    def drop_injected_events(self) -> None:
+        """Forget what was to be injected: exception, NMI and interrupt."""
+        now = self.events
+        if (
+            now.exception_injected
+            or now.exception_pending
+            or now.nmi_injected
+            or now.interrupt_injected
+        ):
+            self.events = now.replaced(
+                nmi_injected=0, exception_injected=0, exception_pending=0, interrupt_injected=0
+            )
+
     @property
     def latches_init(self) -> bool:
         """Whether INIT is latched: in SMM and where the vendor says so."""

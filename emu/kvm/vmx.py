@@ -34,7 +34,6 @@ from emu.kvm.nested_vmx.set import (
     findings,
     known_flags,
     set_nested_state,
-    set_positions,
     set_program,
 )
 from emu.kvm.nested_vmx.state import NestedVmx
@@ -598,26 +597,20 @@ class Vmx(VendorOperations):
         vmcs12 = self.nested.vmcs12
         return vmcs12["TSC_OFFSET"] if vmcs12[PROC] & ProcBased.USE_TSC_OFFSETTING else 0
 
-    def set_words(self) -> Words:
-        """Words of the SET program: the vCPU's, without those of the blob and of guest memory."""
+    def fixed_words(self) -> Words:
+        """Words of the SET program that change with CPUID and the capability MSRs only."""
         if self._template is None:
             self._template = set_program(self.release).words(self._fixed_words())
         words: Words = self._template.copy()
-        vcpu, at = self.vcpu, set_positions(self.release)
-        enabled = self.nested.evmcs_enabled
-        visible = enabled and (self.does("evmcs_without_hyperv_cpuid") or self._sees_hyperv())
-        width = 57 if vcpu.read_cr4() & CR4.LA57 else 48
-        words[at["IN_SMM"]] = vcpu.smm
-        words[at["CURRENT_EFER"]] = vcpu.efer
-        words[at["VCPU_ADDRESS_WIDTH"]] = width
-        if self.does("canonical_by_host_width"):
-            width = 57 if vcpu.host.cpuid.has("LA57") else 48
-        words[at["LINEAR_ADDRESS_WIDTH"]] = width
-        words[at["EVMCS_ENABLED"]] = enabled
-        words[at["EVMCS_VISIBLE"]] = visible
         return words
 
-    def _sees_hyperv(self) -> bool:
+    @property
+    def host_address_width(self) -> int:
+        """Linear-address bits of the host."""
+        return 57 if self.vcpu.host.cpuid.has("LA57") else 48
+
+    @property
+    def sees_hyperv(self) -> bool:
         """Whether the guest's CPUID is Hyper-V's (hyperv.c: kvm_hv_set_cpuid)."""
         return self.vcpu.cpuid.register(0x4000_0001, 0, 0) == HYPERV_SIGNATURE
 

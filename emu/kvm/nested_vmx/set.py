@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from errno import EINVAL
 from typing import TYPE_CHECKING, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from emu.kvm.control_registers import CR4
 from emu.kvm.nested_vmx.capabilities import (
     MSR_BASIC,
     MSR_CR0_FIXED0,
@@ -45,7 +47,7 @@ from emu.kvm.nested_vmx.words import (
     WHOLE_SIZE,
 )
 from emu.kvm.rule_program import Findings, RuleProgram
-from vmcs.checks import Kind
+from vmcs.checks import Kind, Words
 from vmcs.vmx.vmcs12 import VMCS12_BYTES, VMCS12_REVISION
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ IOCTL: Final = "KVM_SET_NESTED_STATE"
 HEADER: Final = {word.name: (word.offset, word.width) for word in HEADER_WORDS}
 LINK_AT: Final = VMCS12_WORDS["VMCS_LINK_POINTER"][0]
 NO_PDPTES: Final = bytes(32)
+FOUR_WORDS: Final = struct.Struct("<4Q")
 CR3_AT: Final = VMCS12_WORDS["GUEST_CR3"][0]
 
 # Words that a vCPU or guest memory sets for each SET; the others change with CPUID or an MSR.
@@ -86,7 +89,7 @@ VARYING: Final = (
     "PDPTE3",
 )
 
-_PROGRAMS: dict[int, tuple[Release, RuleProgram, Mapping[str, int]]] = {}
+_PROGRAMS: dict[int, tuple[Release, RuleProgram, NDArray[np.intp]]] = {}
 
 
 def set_program(release: Release) -> RuleProgram:
@@ -95,13 +98,13 @@ def set_program(release: Release) -> RuleProgram:
     if kept is None:
         enforced = release.names("vmx_rules")
         program = RuleProgram(IOCTL, SET_PROGRAM, NAMES, enforced, BLOB_WORDS)
-        positions = {name: program.vocabulary.index(name) for name in VARYING}
+        positions = np.array([program.vocabulary.index(name) for name in VARYING], np.intp)
         _PROGRAMS[id(release)] = kept = (release, program, positions)
     return kept[1]
 
 
-def set_positions(release: Release) -> Mapping[str, int]:
-    """Where the words stand that change from one SET to the next."""
+def set_positions(release: Release) -> NDArray[np.intp]:
+    """Where the words of `VARYING` stand."""
     set_program(release)
     return _PROGRAMS[id(release)][2]
 
@@ -154,8 +157,7 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
     given = len(state)
     state = _whole(state)
     record = np.frombuffer(state, np.uint8)
-    words = vmx.set_words()
-    _memory_words(vmx, words, state, given)
+    words, varying = _words(vmx, state, given)
     was_in_l2 = vmx.nested.guest_mode
     stop = program.walk_record(record, words)
     effects = program.effect_bits
@@ -163,16 +165,17 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
         if effects >> bit & 1:
             EFFECTS[row.name](vmx, state)
             if was_in_l2 and row.name == "leave_nested":
-                # L1's registers and guest memory are others now: the rest sees those.
-                words = vmx.set_words()
-                _memory_words(vmx, words, state, given)
-                stop = program.walk_record(record, words)
-                effects = program.effect_bits
+                # L1's registers and guest memory may be others now: the rest sees those.
+                again, now = _words(vmx, state, given)
+                if now != varying:
+                    words = again
+                    stop = program.walk_record(record, words)
+                    effects = program.effect_bits
     if stop is None:
         return 0
     if stop.kind is Kind.RETURNS:
         return program.result(stop, words)
-    met = program.effects
+    met = [row.name for bit, row in enumerate(program.program.effects) if effects >> bit & 1]
     if "prepare_vmcs02" in met:
         abandon_entry(vmx)
     if "set_run_pending" in met:
@@ -188,9 +191,9 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
 
 def findings(vmx: Vmx, state: memoryview) -> Findings:
     """Every check that `state` breaks, as the vCPU is now."""
-    program, words, whole = set_program(vmx.release), vmx.set_words(), _whole(state)
-    _memory_words(vmx, words, whole, len(state))
-    return program.findings(np.frombuffer(whole, np.uint8), words)
+    whole = _whole(state)
+    words, _ = _words(vmx, whole, len(state))
+    return set_program(vmx.release).findings(np.frombuffer(whole, np.uint8), words)
 
 
 def _whole(state: memoryview) -> memoryview:
@@ -204,22 +207,33 @@ def _word(state: memoryview, offset: int, width: int) -> int:
     return int.from_bytes(state[offset : offset + width], "little")
 
 
-def _memory_words(vmx: Vmx, words: NDArray[np.uint64], state: memoryview, given: int) -> None:
-    """The words that depend on guest memory or on how much user space gave."""
-    at = set_positions(vmx.release)
-    memory = vmx.vcpu.memory
-    words[at["STATE_BYTES"]] = given
-    link = _word(state, LINK_AT, 8)
-    if link != INVALID_GPA:
-        first = memory.read_word(link, 4)
-        words[at["LINK_BACKED"]] = first is not None and memory.find(link, 4096) is not None
-        words[at["LINK_FIRST_WORD"]] = first or 0
+def _words(vmx: Vmx, state: memoryview, given: int) -> tuple[Words, tuple[int, ...]]:
+    """The program's words but those of the blob; and the values, in the order of `VARYING`."""
+    vcpu, nested = vmx.vcpu, vmx.nested
+    memory = vcpu.memory
+    enabled = nested.evmcs_enabled
+    of_vcpu = 57 if vcpu.read_cr4() & CR4.LA57 else 48
+    width = vmx.host_address_width if vmx.does("canonical_by_host_width") else of_vcpu
+    link, backed, first = _word(state, LINK_AT, 8), False, 0
+    if link != INVALID_GPA and memory.find(link, 4096) is not None:
+        backed, first = True, memory.read_word(link, 4) or 0
     pdptes = memory.read(_word(state, CR3_AT, 8) & ~0x1F, 32)
-    if pdptes is not None:
-        words[at["PDPTES_BACKED"]] = 1
-        if pdptes != NO_PDPTES:
-            for i in range(4):
-                words[at[f"PDPTE{i}"]] = int.from_bytes(pdptes[8 * i : 8 * i + 8], "little")
+    values = (
+        vcpu.smm,
+        vcpu.efer,
+        of_vcpu,
+        width,
+        enabled,
+        enabled and (vmx.does("evmcs_without_hyperv_cpuid") or vmx.sees_hyperv),
+        given,
+        backed,
+        first,
+        pdptes is not None,
+        *FOUR_WORDS.unpack(pdptes or NO_PDPTES),
+    )
+    words = vmx.fixed_words()
+    words[set_positions(vmx.release)] = np.array(values, np.uint64)
+    return words, values
 
 
 # Effects ------------------------------------------------------------------------------------------

@@ -22,6 +22,18 @@ MP_RUNNABLE, MP_INIT_RECEIVED, MP_HALTED = 0, 2, 3
 # Access rights that a VM exit loads (SDM, "Loading Host Segment and Descriptor-Table Registers").
 HOST_CODE_64, HOST_CODE_32, HOST_DATA, HOST_TASK, UNUSABLE = 0xA09B, 0xC09B, 0xC093, 0x8B, 1 << 16
 FLAT: Final = 0xFFFF_FFFF
+HOST_TO_GUEST: Final = (
+    ("GUEST_SYSENTER_CS", "HOST_IA32_SYSENTER_CS"),
+    ("GUEST_SYSENTER_ESP", "HOST_IA32_SYSENTER_ESP"),
+    ("GUEST_SYSENTER_EIP", "HOST_IA32_SYSENTER_EIP"),
+    ("GUEST_IDTR_BASE", "HOST_IDTR_BASE"),
+    ("GUEST_GDTR_BASE", "HOST_GDTR_BASE"),
+)
+# Guest field, guest/host mask and read shadow of a control register.
+MERGED: Final = {
+    name: (f"GUEST_{name}", f"{name}_GUEST_HOST_MASK", f"{name}_READ_SHADOW")
+    for name in ("CR0", "CR4")
+}
 
 
 def sync_rare(vmx: Vmx) -> None:
@@ -80,12 +92,9 @@ def _merged(vmx: Vmx, register: str, owned: int) -> int:
     Source: arch/x86/kvm/vmx/nested.c: vmcs12_guest_cr0, vmcs12_guest_cr4.
     """
     vmcs12, vmcs02 = vmx.nested.vmcs12, vmx.nested.vmcs02
-    of_l1 = vmcs12[f"{register}_GUEST_HOST_MASK"]
-    return (
-        vmcs02[f"GUEST_{register}"] & owned
-        | vmcs12[f"GUEST_{register}"] & of_l1
-        | vmcs02[f"{register}_READ_SHADOW"] & ~(of_l1 | owned) & ALL
-    )
+    guest, mask, shadow = MERGED[register]
+    of_l1 = vmcs12[mask]
+    return vmcs02[guest] & owned | vmcs12[guest] & of_l1 | vmcs02[shadow] & ~(of_l1 | owned) & ALL
 
 
 def sync_before_get(vmx: Vmx) -> None:
@@ -156,9 +165,7 @@ def leave_l2(vmx: Vmx, exit_information: tuple[int, int] | None = None) -> None:
     if exit_information is not None:
         _record_exit(vmx, *exit_information)
     flush_shadow_vmcs12(vmx)
-    vcpu.events = vcpu.events.replaced(
-        nmi_injected=0, exception_injected=0, exception_pending=0, interrupt_injected=0
-    )
+    vcpu.drop_injected_events()
     vmx.switch_to(vmx.vmcs01)
     vcpu.mp_state = MP_RUNNABLE
     load_host_state(vmx)
@@ -194,11 +201,9 @@ def load_host_state(vmx: Vmx) -> None:
     vmx.set_cr4(vmcs12["HOST_CR4"])
     if not load_host_cr3(vmx, vmcs12["HOST_CR3"]):
         vmx.abort()
-    for name in ("CS", "ESP", "EIP"):
-        vmcs01[f"GUEST_SYSENTER_{name}"] = vmcs12[f"HOST_IA32_SYSENTER_{name}"]
-    for name in ("IDTR", "GDTR"):
-        vmcs01[f"GUEST_{name}_BASE"] = vmcs12[f"HOST_{name}_BASE"]
-        vmcs01[f"GUEST_{name}_LIMIT"] = 0xFFFF
+    for guest, host in HOST_TO_GUEST:
+        vmcs01[guest] = vmcs12[host]
+    vmcs01["GUEST_IDTR_LIMIT"] = vmcs01["GUEST_GDTR_LIMIT"] = 0xFFFF
     if leave & Exit.CLEAR_IA32_BNDCFGS:
         vmcs01["GUEST_BNDCFGS"] = 0
     if vmx.cet:
@@ -209,11 +214,11 @@ def load_host_state(vmx: Vmx) -> None:
         vmcs01["GUEST_IA32_PAT"] = vcpu.pat = vmcs12["HOST_IA32_PAT"]
     code = HOST_CODE_64 if host_64 else HOST_CODE_32
     vmx.load_segment("CS", vmcs12["HOST_CS_SELECTOR"], 0, FLAT, code)
-    for of in ("DS", "ES", "SS"):
-        vmx.load_segment(of, vmcs12[f"HOST_{of}_SELECTOR"], 0, FLAT, HOST_DATA)
-    for of in ("FS", "GS"):
-        base = vmcs12[f"HOST_{of}_BASE"]
-        vmx.load_segment(of, vmcs12[f"HOST_{of}_SELECTOR"], base, FLAT, HOST_DATA)
+    vmx.load_segment("DS", vmcs12["HOST_DS_SELECTOR"], 0, FLAT, HOST_DATA)
+    vmx.load_segment("ES", vmcs12["HOST_ES_SELECTOR"], 0, FLAT, HOST_DATA)
+    vmx.load_segment("SS", vmcs12["HOST_SS_SELECTOR"], 0, FLAT, HOST_DATA)
+    vmx.load_segment("FS", vmcs12["HOST_FS_SELECTOR"], vmcs12["HOST_FS_BASE"], FLAT, HOST_DATA)
+    vmx.load_segment("GS", vmcs12["HOST_GS_SELECTOR"], vmcs12["HOST_GS_BASE"], FLAT, HOST_DATA)
     vmx.load_segment("TR", vmcs12["HOST_TR_SELECTOR"], vmcs12["HOST_TR_BASE"], 0x67, HOST_TASK)
     if vmx.does("loads_host_ldtr"):
         vmx.load_segment("LDTR", 0, 0, 0, UNUSABLE)
