@@ -116,6 +116,7 @@ class Cpuid:
             )
             for feature in FEATURES
         }
+        self._features = frozenset(name for name, has in self._has.items() if has)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cpuid) and self.rows == other.rows
@@ -138,7 +139,7 @@ class Cpuid:
 
     def features(self) -> frozenset[str]:
         """Names of all the features whose bit is set."""
-        return frozenset(name for name, has in self._has.items() if has)
+        return self._features
 
     def cleared(self, function: int, index: int, register: int, mask: int) -> "Cpuid":
         """This table with the bits of `mask` taken out of a register of a leaf."""

@@ -15,7 +15,7 @@ from emu.kvm.nested_svm.enter import (
     V_NMI_ENABLE,
     leave_guest_mode,
 )
-from emu.kvm.nested_svm.forms import ALL64, Forms
+from emu.kvm.nested_svm.forms import ALL64, forms_of, slices_of
 from emu.kvm.nested_svm.get import get_nested_state
 from emu.kvm.nested_svm.rules import ioctl_flags
 from emu.kvm.nested_svm.set import (
@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from emu.releases.schema import Release
 
 INITIAL_VECTOR: Final = sum(1 << intercept(name).position for name in INITIAL_INTERCEPTS)
+NP_ENABLE: Final = int(MiscControl.NP_ENABLE)
+INTERRUPT_SHADOW: Final = int(IntState.INTERRUPT_SHADOW)
+INITIAL: Final = Vmcb()
+for _name, _value in INITIAL_MEMBERS:
+    INITIAL[_name] = _value
+INITIAL_PARTS: Final = slices_of(name for name, _ in INITIAL_MEMBERS)
 INIT: Final = intercept("INIT").position
 DR6_RESET: Final = 0xFFFF_0FF0
 IN_CACHE_PDPTR: Final = 1 << 5
@@ -81,7 +87,7 @@ class Svm(VendorOperations):
         self.vgif = host.parameters.vgif and knows_vgif
         self.vnmi = "VNMI" in supported
         self.lbrv = "LBRV" in supported
-        self.forms = Forms(release, supported)
+        self.forms = forms_of(release, supported)
         self.needs_msrpm = release.has("svm_rules", "msrpm_in_memory")
         self.unknown_flags = 0xFFFF & ~ioctl_flags(release)
         self.cpuid_changed()
@@ -115,12 +121,11 @@ class Svm(VendorOperations):
         nested.in_guest_mode = False
         vmcb = self.vmcb = self.vmcb01
         vmcb.intercepts = INITIAL_VECTOR
-        for name, value in INITIAL_MEMBERS:
-            vmcb[name] = value
+        vmcb.take(INITIAL.view, INITIAL_PARTS)
         if self.does("svm_reset_loads_dr6"):
             vmcb["dr6"] = DR6_RESET
         vmcb["g_pat"] = vcpu.pat
-        vmcb["misc_ctl"] = MiscControl.NP_ENABLE if vcpu.host.parameters.npt else 0
+        vmcb["misc_ctl"] = NP_ENABLE if vcpu.host.parameters.npt else 0
         vmcb["int_ctl"] = V_INTR_MASKING
         if self.vnmi:
             vmcb["int_ctl"] |= V_NMI_ENABLE
@@ -149,8 +154,7 @@ class Svm(VendorOperations):
         if self.guest_has("SEV_ES"):
             vectors |= 1 << VC_VECTOR
         self.exception_vectors = vectors
-        self.control_changes = self.forms.control_changes(self.guest_has)
-        self.misc_ctl_cached = self.forms.cached_bits("misc_ctl", self.guest_has)
+        self.guest_forms = self.forms.for_guest(self.guest_features)
 
     # Control registers -----------------------------------------------------------------------
     def cache_register(self, register: int) -> None:
@@ -304,13 +308,13 @@ class Svm(VendorOperations):
     # Events ----------------------------------------------------------------------------------
     def get_interrupt_shadow(self) -> int:
         """Source: arch/x86/kvm/svm/svm.c: svm_get_interrupt_shadow."""
-        shadow = self.vmcb["int_state"] & IntState.INTERRUPT_SHADOW
+        shadow = self.vmcb["int_state"] & INTERRUPT_SHADOW
         return SHADOW_STI_AND_MOV_SS if shadow else 0
 
     def set_interrupt_shadow(self, shadow: int) -> None:
         """Source: arch/x86/kvm/svm/svm.c: svm_set_interrupt_shadow."""
-        rest = self.vmcb["int_state"] & ~IntState.INTERRUPT_SHADOW
-        self.vmcb["int_state"] = rest | (IntState.INTERRUPT_SHADOW if shadow else 0)
+        rest = self.vmcb["int_state"] & ~INTERRUPT_SHADOW
+        self.vmcb["int_state"] = rest | (INTERRUPT_SHADOW if shadow else 0)
 
     @property
     def _vnmi_in_use(self) -> bool:
@@ -379,7 +383,7 @@ class Svm(VendorOperations):
     @property
     def nested_npt(self) -> bool:
         """Whether L1 uses nested paging for L2."""
-        return bool(self.nested.vmcb12["misc_ctl"] & MiscControl.NP_ENABLE)
+        return bool(self.nested.vmcb12["misc_ctl"] & NP_ENABLE)
 
     @property
     def nested_vgif(self) -> bool:

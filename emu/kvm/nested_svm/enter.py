@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from emu.kvm.nested_svm.state import Vmcb
 from vmcs.nested_state import INVALID_GPA
-from vmcs.svm.control_bits import INT_CTL, MiscControl, MiscControl2, TlbControl
+from vmcs.svm.control_bits import INT_CTL, MiscControl2, TlbControl
 from vmcs.svm.intercepts import intercept
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ CR8_READ, CR8_WRITE, VINTR, VMMCALL, VMLOAD, VMSAVE = (
     1 << intercept(name).position
     for name in ("CR8_READ", "CR8_WRITE", "VINTR", "VMMCALL", "VMLOAD", "VMSAVE")
 )
+VMSAVE_VMLOAD_ENABLE: Final = int(MiscControl2.VMSAVE_VMLOAD_ENABLE)
+LBR_ENABLE: Final = int(MiscControl2.LBR_VIRTUALIZATION_ENABLE)
 VMLOAD_AND_VMSAVE: Final = VMLOAD | VMSAVE
 
 # Members that L2 has from vmcb12 as they are (nested_vmcb02_prepare_control).
@@ -89,10 +91,10 @@ def _prepare_vmcb02(svm: Svm) -> None:
         ):
             vmcb02[name] = vmcb12[name] if svm.guest_has(feature) else 0
         usable = 0
-        if svm.guest_has("V_VMSAVE_VMLOAD") and vmcb12["misc_ctl"] & MiscControl.NP_ENABLE:
-            usable |= MiscControl2.VMSAVE_VMLOAD_ENABLE
+        if svm.guest_has("V_VMSAVE_VMLOAD") and svm.nested_npt:
+            usable |= VMSAVE_VMLOAD_ENABLE
         if svm.guest_has("LBRV"):
-            usable |= MiscControl2.LBR_VIRTUALIZATION_ENABLE
+            usable |= LBR_ENABLE
         vmcb02["misc_ctl2"] = vmcb12["misc_ctl2"] & usable
 
 
@@ -113,7 +115,7 @@ def merge_intercepts(svm: Svm) -> None:
     if not svm.does("svm_keeps_vmmcall_intercept"):
         vector &= ~VMMCALL
     vector |= vmcb12.intercepts
-    if not (svm.two_blocks and svm.vmcb["misc_ctl2"] & MiscControl2.VMSAVE_VMLOAD_ENABLE):
+    if not (svm.two_blocks and svm.vmcb["misc_ctl2"] & VMSAVE_VMLOAD_ENABLE):
         vector |= VMLOAD_AND_VMSAVE
     svm.vmcb.intercepts = vector
 

@@ -81,7 +81,7 @@ def environment(svm: Svm, state: memoryview, readable: int) -> tuple[int, ...]:
         vcpu.cr3_reserved,
         vcpu.cr4_reserved,
         vcpu.efer_reserved,
-        svm.misc_ctl_cached,
+        svm.guest_forms.misc_ctl,
         svm.exception_vectors,
         vcpu.host.parameters.npt,
         svm.shared_pat,
@@ -147,7 +147,7 @@ def load_controls(svm: Svm, state: memoryview) -> None:
     """
     svm.nested.vmcb12_gpa = _word(state, "VMCB_PA")
     svm.nested.vmcb12.take(_vmcb_of(state), svm.forms.cached)
-    svm.nested.vmcb12.change(svm.control_changes)
+    svm.nested.vmcb12.change(svm.guest_forms.changes)
 
 
 def load_gpat(svm: Svm, state: memoryview) -> None:
