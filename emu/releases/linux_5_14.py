@@ -13,6 +13,7 @@ NESTED_VMX_LOAD_CR3 = "arch/x86/kvm/vmx/nested.c: nested_vmx_load_cr3"
 KVM_APIC_ACCEPT_EVENTS_BETWEEN = (
     "arch/x86/kvm/lapic.c: kvm_apic_accept_events (between 5.12 and 5.14)"
 )
+NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
 
 LINUX_5_14 = after(
     LINUX_5_13,
@@ -28,4 +29,6 @@ LINUX_5_14 = after(
     Removed("vmx_rules", "l2_pdpte3_reserved", seen=NESTED_VMX_LOAD_CR3),
     Removed("vmx_rules", "load_l2_pdptrs", seen=NESTED_VMX_LOAD_CR3),
     Added("behaviours", "accept_checks_nested_events", seen=KVM_APIC_ACCEPT_EVENTS_BETWEEN),
+    Added("vmx_controls", "USE_TSC_SCALING", seen=NESTED_VMX_SETUP_CTLS_MSRS),
+    Added("vmx_controls", "COMPUTED_VMCS_ENUM", seen=NESTED_VMX_SETUP_CTLS_MSRS),
 )

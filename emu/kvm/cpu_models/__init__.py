@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
 from emu.errors import InputError
-from emu.kvm.host import Host, ModuleParameters
+from emu.kvm.cpuid import Cpuid
+from emu.kvm.host import AMD, Host, ModuleParameters
+from emu.kvm.svm_cpuid import as_offered
 from emu.releases import RELEASES
 from emu.releases.schema import Release
 
@@ -42,7 +44,16 @@ def host_of(name: str, release: Release, parameters: ModuleParameters | None = N
     at = max(order.index(known.name) for known in release.history if known.name in RELEASES)
     recorded = [known for known in model.recorded if order.index(known) <= at]
     chosen = recorded[-1] if recorded else next(iter(model.recorded))
-    return _host(name, chosen, parameters or ModuleParameters())
+    host = _host(name, chosen, parameters or ModuleParameters())
+    if host.vendor != AMD:
+        return host
+    nested = host.parameters.nested is not False
+    return replace(host, cpuid=as_offered(host.cpuid, _tables(name), release, nested))
+
+
+@cache
+def _tables(name: str) -> tuple[Cpuid, ...]:
+    return tuple(Cpuid(shown["cpuid"]) for shown in cpu_model(name).recorded.values())
 
 
 @cache
