@@ -24,6 +24,8 @@ PAIRS = np.dtype([("key", "<u8"), ("value", "<u8")])
 
 words = st.integers(0, 2**64 - 1)
 
+compiles = pytest.mark.skipif(jit_disabled(), reason="the environment disables compiling")
+
 
 class Step(IntEnum):
     """What `step` does."""
@@ -94,7 +96,12 @@ def python(code, **environment):
         text=True,
         check=True,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={
+            **os.environ,
+            "NESTLING_DISABLE_JIT": "0",
+            "NUMBA_DISABLE_JIT": "0",
+            **environment,
+        },
     )
     return done.stdout.split()
 
@@ -176,6 +183,7 @@ def test_only_functions_are_jitted():
         intrinsic("void()", print)
 
 
+@compiles
 def test_a_global_that_cannot_be_told_by_its_value_is_named():
     changing = {"a": 1}
 
@@ -203,6 +211,7 @@ def unheard_of(word):
     return word
 
 
+@compiles
 def test_a_function_that_the_processor_cannot_run_says_what_it_needs():
     assert ["unheard_of"] == needs_what_no_processor_has.missing()
     assert 5 == needs_what_no_processor_has.plain(5)
@@ -227,6 +236,7 @@ def test_features_of_a_chosen_processor_are_not_taken_for_granted(monkeypatch):
 # Tiers --------------------------------------------------------------------------------------------
 
 
+@compiles
 def test_the_first_calls_run_as_python():
     plain = []
     add = Jitted(scrambled.py_func, scrambled.texts)
@@ -238,6 +248,7 @@ def test_the_first_calls_run_as_python():
     assert add.is_compiled
 
 
+@compiles
 def test_a_large_call_compiles_at_once():
     sizes = []
     fold = Jitted(folded.py_func, folded.texts)
