@@ -33,7 +33,7 @@ def as_offered(cpuid: Cpuid, seen: Iterable[Cpuid], release: Release, nested: bo
     """
     if not nested:
         svm = FEATURE["SVM"]
-        cpuid = cpuid.cleared(svm.function, svm.index, ECX, 1 << svm.bit)
+        cpuid = cpuid.cleared(svm.function, svm.subleaf, ECX, 1 << svm.bit)
         for register in range(4):
             cpuid = cpuid.cleared(LEAF, 0, register, 0xFFFF_FFFF)
         return cpuid
@@ -42,6 +42,6 @@ def as_offered(cpuid: Cpuid, seen: Iterable[Cpuid], release: Release, nested: bo
         has |= table.register(LEAF, 0, EDX)
     wanted = has & offered(release)
     return Cpuid(
-        row._replace(edx=wanted) if (row.function, row.index) == (LEAF, 0) else row
+        row._replace(edx=wanted) if (row.function, row.subleaf) == (LEAF, 0) else row
         for row in cpuid.rows
     )

@@ -539,6 +539,12 @@ class Vcpu:
             "capabilities", "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"
         ):
             return 0
+        if (
+            hyperv
+            and capability == KVM_CAP_HYPERV_ENFORCE_CPUID
+            and self.release.has("capabilities", "KVM_CAP_HYPERV_ENFORCE_CPUID")
+        ):
+            return 0
         raise KvmError(ioctl, EINVAL, "vcpu_capability_known", str(capability))
 
     # Nested state ----------------------------------------------------------------------------

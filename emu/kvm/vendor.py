@@ -46,6 +46,11 @@ class VendorOperations(ABC):
     def has_nested_state(release: Release, host: Host) -> bool:
         """Whether the release has the two ioctls on this host (`nested` included)."""
 
+    @staticmethod
+    def has_evmcs(_release: Release, _host: Host) -> bool:
+        """Whether KVM_CAP_HYPERV_ENLIGHTENED_VMCS is reported."""
+        return False
+
     # Life ------------------------------------------------------------------------------------
     @abstractmethod
     def reset(self, init_event: bool) -> None:

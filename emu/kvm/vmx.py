@@ -155,6 +155,11 @@ class Vmx(VendorOperations):
             return False
         return nested_enabled(release, host) or release.does("vmx_ioctls_without_nested")
 
+    @staticmethod
+    def has_evmcs(release: Release, host: Host) -> bool:
+        """With nested on, and without it where the ioctls are there all the same."""
+        return nested_enabled(release, host) or release.does("vmx_ioctls_without_nested")
+
     # Life ------------------------------------------------------------------------------------
     def reset(self, init_event: bool) -> None:
         """Source: arch/x86/kvm/vmx/vmx.c: vmx_vcpu_reset, init_vmcs."""
@@ -489,13 +494,11 @@ class Vmx(VendorOperations):
         return True
 
     def _set_guest_field(
-        self, field: str, value: int, saves: Exit | None = None, always: bool = False
+        self, field: str, value: int, saves: int = 0, always: bool = False
     ) -> None:
         """VMWRITE to the loaded VMCS, and to vmcs12 where L1 would find it there."""
         nested = self.nested
-        if nested.guest_mode and (
-            always or (saves is not None and nested.vmcs12["VM_EXIT_CONTROLS"] & saves)
-        ):
+        if nested.guest_mode and (always or nested.vmcs12["VM_EXIT_CONTROLS"] & saves):
             nested.vmcs12[field] = value & FIELD_MASK.get(field, ALL)
         self.loaded[field] = value
 
@@ -566,7 +569,7 @@ class Vmx(VendorOperations):
 
     def enable_evmcs(self) -> int | None:
         """Source: arch/x86/kvm/vmx/evmcs.c: nested_enable_evmcs: versions 1 to 1."""
-        if not self.has_nested_state(self.release, self.vcpu.host):
+        if not self.has_evmcs(self.release, self.vcpu.host):
             return None
         if self.does("evmcs_narrows_msrs") and not self.nested.evmcs_enabled:
             for index, gone in EVMCS_UNSUPPORTED.items():

@@ -25,7 +25,7 @@ class MemorySlot:
     def __post_init__(self) -> None:
         if self.data.size != self.size:
             self.data = np.zeros(self.size, np.uint8)
-        self.view = memoryview(self.data)
+        self.view = self.data.data
 
     @property
     def end(self) -> int:

@@ -12,6 +12,8 @@ from typing import Any
 from emu.errors import InputError
 from emu.kvm.cpuid import Cpuid
 from emu.kvm.host import AMD, Host, ModuleParameters
+from emu.kvm.nested_vmx.capabilities import FIRST, LAST
+from emu.kvm.nested_vmx.offered import offered_msrs
 from emu.kvm.svm_cpuid import as_offered
 from emu.releases import RELEASES
 from emu.releases.schema import Release
@@ -38,7 +40,11 @@ def cpu_model(name: str) -> CpuModel:
 
 
 def host_of(name: str, release: Release, parameters: ModuleParameters | None = None) -> Host:
-    """The host that the CPU model `name` is to the KVM of `release`."""
+    """The host that the CPU model `name` is to the KVM of `release`.
+
+    CPUID and the feature MSRs are those of the newest recorded kernel that is not newer than
+    `release`; what that release does not offer of SVM or VMX is taken out by its rows.
+    """
     model = cpu_model(name)
     order = list(RELEASES)
     at = max(order.index(known.name) for known in release.history if known.name in RELEASES)
@@ -46,7 +52,10 @@ def host_of(name: str, release: Release, parameters: ModuleParameters | None = N
     chosen = recorded[-1] if recorded else next(iter(model.recorded))
     host = _host(name, chosen, parameters or ModuleParameters())
     if host.vendor != AMD:
-        return host
+        newest = _host(name, next(reversed(model.recorded)), host.parameters)
+        offered = offered_msrs(newest.feature_msrs, release)
+        vmx = {index: value for index, value in offered.items() if FIRST <= index <= LAST}
+        return replace(host, feature_msrs=MappingProxyType({**host.feature_msrs, **vmx}))
     nested = host.parameters.nested is not False
     return replace(host, cpuid=as_offered(host.cpuid, _tables(name), release, nested))
 
