@@ -1,7 +1,7 @@
 """The host beneath KVM: whose processor, which CPUID and MSRs KVM offers there, its parameters."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -56,3 +56,20 @@ class Host:
             MappingProxyType(msrs),
             parameters or ModuleParameters(),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """The host as a JSON object; `from_json` reads it back."""
+        return {
+            "vendor": self.vendor,
+            "cpuid": [list(row) for row in self.cpuid.rows],
+            "feature_msrs": {f"{index:#x}": value for index, value in self.feature_msrs.items()},
+            "parameters": asdict(self.parameters),
+            "access_rights_kept": self.access_rights_kept,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Host":
+        """The host in a JSON object; raises KeyError, TypeError or ValueError for another."""
+        parameters = ModuleParameters(**data["parameters"])
+        host = cls.from_environment(data["vendor"], data, parameters)
+        return replace(host, access_rights_kept=int(data["access_rights_kept"]))
