@@ -22,7 +22,7 @@ SHOWN_LOST = 4
 @click.option("--kernel", "names", multiple=True, help="Kernels to ask: names or .toml files.")
 @click.option("--all", "everything", is_flag=True, help="Every release (the default).")
 @click.option("--cpu", help="CPU model; default: the one that fits the state's vendor.")
-@click.option("--nested/--no-nested", default=None, help="The module parameter `nested`.")
+@click.option("--nested/--no-nested", default=True, help="The module parameter `nested`.")
 @json_option
 @click.pass_context
 def judge(
@@ -31,7 +31,7 @@ def judge(
     names: tuple[str, ...],
     everything: bool,
     cpu: str | None,
-    nested: bool | None,
+    nested: bool,
     as_json: bool,
 ) -> None:
     """Say for each kernel whether it takes the nested state in FILE.
@@ -41,20 +41,21 @@ def judge(
     """
     from emu.kvm import Kvm  # noqa: PLC0415 - loaded when the arguments are good
     from emu.kvm.cpu_models import host_of  # noqa: PLC0415
+    from emu.kvm.host import ModuleParameters  # noqa: PLC0415
     from emu.migration.judge import judge_all  # noqa: PLC0415
 
     if everything and names:
         raise click.UsageError("--all and --kernel exclude each other")
     states = read_states(file)
     asked = kernels(names)
-    parameters = {} if nested is None else {"nested": nested}
+    parameters = ModuleParameters(nested=nested)
     found: list[tuple[Capture, list[Judgement]]] = []
     for state in states:
         with progress("judging", len(asked)) as advance:
             verdicts = judge_all(
                 state,
                 asked,
-                lambda release, one: Kvm(release, host_of(cpu or one.cpu, release), **parameters),
+                lambda release, one: Kvm(release, host_of(cpu or one.cpu, release, parameters)),
                 advance,
             )
         found.append((state, verdicts))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from emu.kvm import Kvm
 from emu.kvm.cpu_models import host_of
+from emu.kvm.host import ModuleParameters
 from emu.migration.capture import Capture
 from emu.migration.migrate import (
     ACCEPTED,
@@ -75,8 +76,8 @@ class Matrix:
 
 
 def kernel_of(release: Release, capture: Capture) -> Kvm:
-    """The release's KVM on the CPU model that the capture belongs on."""
-    return Kvm(release, host_of(capture.cpu, release))
+    """The release's KVM, nested virtualization on, on the CPU model that the capture belongs on."""
+    return Kvm(release, host_of(capture.cpu, release, ModuleParameters(nested=True)))
 
 
 def matrix(
@@ -200,20 +201,18 @@ class Pool(NamedTuple):
 
 
 def journey(
-    capture: Capture, pool: Pool, path: str, policy: Policy, *, in_use: bool
+    capture: Capture, kernels: Mapping[str, Kvm], path: str, policy: Policy, *, in_use: bool
 ) -> list[Verdict]:
     """The moves of one guest along `path`; ends early where one is refused or impossible.
 
-    `in_use`: where the guest starts on a kernel that grew, it uses what that kernel added.
+    `kernels` are the hosts by the letters of the path.  `in_use`: where the guest starts on a
+    kernel that grew, it uses what that kernel added.
     """
-    kernels = {"O": pool.old, "N": pool.new}
     verdicts: list[Verdict] = []
     grown: Mapping[str, int] | None = None if in_use else {}
     state = capture
     for here, there in pairwise(path):
-        source = kernel_of(policy.announce(kernels[here]), state)
-        destination = kernel_of(policy.announce(kernels[there]), state)
-        verdict = migrate(state, source, destination, policy, grown=grown)
+        verdict = migrate(state, kernels[here], kernels[there], policy, grown=grown)
         verdicts.append(verdict)
         if verdict.outcome in (REFUSED, IMPOSSIBLE) or verdict.arrived is None:
             break
@@ -230,17 +229,14 @@ def tally(
     """Every capture, with the new content in use and not, through the scenario's journeys."""
     counts = Tally()
     for pool in pools:
-        kind = "svm" if pool.new.growth and pool.new.growth[0].format == "svm" else "vmx"
-        for capture in captures:
-            if (capture.vendor == "amd") != (kind == "svm"):
-                continue
-            for path in scenario.journeys:
-                for in_use in (True, False):
-                    moves = journey(capture, pool, path, policy, in_use=in_use)
-                    if scenario.there_and_back:
-                        counts = counts.plus(round_trip(moves))
-                    else:
-                        counts = counts.plus(moves[-1])
+        formats = {item.format for item in pool.new.growth}
+        fitting = [c for c in captures if c.format.name.lower() in formats]
+        announced = {"O": policy.announce(pool.old), "N": policy.announce(pool.new)}
+        kernels = {letter: kernel_of(one, fitting[0]) for letter, one in announced.items()}
+        for capture, path, in_use in product(fitting, scenario.journeys, (True, False)):
+            moves = journey(capture, kernels, path, policy, in_use=in_use)
+            verdict = round_trip(moves) if scenario.there_and_back else moves[-1]
+            counts = counts.plus(verdict)
     return counts
 
 
@@ -256,4 +252,5 @@ def round_trip(moves: Sequence[Verdict]) -> Verdict:
     missing = tuple(
         item for item in moves[0].held_lost(last.held) if not item.name.startswith("blob.")
     )
-    return replace(last, outcome=LOSSY if missing else ACCEPTED, lost=missing)
+    outcome = LOSSY if missing else ACCEPTED
+    return replace(last, outcome=outcome, lost=missing, withheld=moves[0].withheld)

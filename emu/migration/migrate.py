@@ -12,6 +12,7 @@ from emu.migration.capture import Capture
 from emu.migration.contents import Lost, contents, handed_out, lost
 from emu.migration.guest import capture_of, load_registers, load_state, new_vcpu
 from emu.migration.policy import Policy
+from vmcs.nested_state import SIZE_WITH_VMCS12
 
 ACCEPTED, REFUSED, LOSSY, IMPOSSIBLE = "accepted", "refused", "lost", "impossible"
 OUTCOMES: Final = (ACCEPTED, LOSSY, REFUSED, IMPOSSIBLE)
@@ -97,11 +98,20 @@ def depart(
     result = load_state(vcpu, capture.blob)
     if result:
         raise KvmError("KVM_SET_NESTED_STATE", 22, "entry_to_l2", f"the ioctl returned {result}")
-    for item in vcpu.grown.contents:
-        vcpu.grown.hold(item.name, item.sample if grown is None else grown.get(item.name, 0))
+    for name, value in _in_use(vcpu, capture, grown).items():
+        vcpu.grown.hold(name, value)
     maximum = kvm.check_extension(157)
     blob = vcpu.get_nested_state(maximum) if maximum else b""
     return Departure(vcpu, capture, blob, contents(vcpu, blob))
+
+
+def _in_use(vcpu: Vcpu, capture: Capture, grown: Mapping[str, int] | None) -> dict[str, int]:
+    """What the guest would hold of the kernel's growth: no field of a vmcs12 that is not there."""
+    return {
+        item.name: item.sample if grown is None else grown.get(item.name, 0)
+        for item in vcpu.grown.contents
+        if item.place != "vmcs12" or len(capture.blob) >= SIZE_WITH_VMCS12
+    }
 
 
 def migrate(
@@ -159,12 +169,9 @@ def migrate(
     missing = lost(left.held, held)
     if not missing and out:
         missing = lost(handed_out(left.blob), handed_out(out))
-    withheld = tuple(
-        item.name
-        for item in left.vcpu.grown.contents
-        if (item.sample if grown is None else grown.get(item.name, 0))
-        and not left.vcpu.grown.held[item.name]
-    )
+    growth = left.vcpu.grown
+    wanted = _in_use(left.vcpu, capture, grown)
+    withheld = tuple(n for n, value in wanted.items() if value and growth.is_withheld(n))
     return Verdict(
         *names,
         LOSSY if missing else ACCEPTED,
