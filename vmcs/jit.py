@@ -30,8 +30,8 @@ from vmcs.signature import (
     JitType,
     Signature,
     accepts,
-    as_argument,
-    as_result,
+    as_python,
+    as_typed,
     describe,
     parse_signature,
 )
@@ -144,14 +144,15 @@ class Jitted(Generic[R]):
     def plain(self, *arguments: Any) -> R:
         """Run the Python source, and that of all it calls, with words as wide as when compiled."""
         with np.errstate(all="ignore"):
-            return self.call_plain(*arguments)
+            result: R = as_python(self.call_plain(*arguments))
+            return result
 
     def call_plain(self, *arguments: Any) -> R:
-        """As `plain`, under whatever numpy does about overflow at the moment."""
+        """As `plain` for a caller that runs as Python itself: the result has the declared type."""
         signature, converted = self._match(arguments)
         if self._plain is None:
             self._plain = _with_globals(self.py_func, _plain_globals(self.py_func))
-        result: R = as_result(signature.returns, self._plain(*converted))
+        result: R = as_typed(signature.returns, self._plain(*converted))
         return result
 
     def over_integers(self) -> Callable[..., R]:
@@ -177,7 +178,7 @@ class Jitted(Generic[R]):
             if len(signature.arguments) == len(arguments) and all(
                 map(accepts, signature.arguments, arguments)
             ):
-                return signature, list(map(as_argument, signature.arguments, arguments))
+                return signature, list(map(as_typed, signature.arguments, arguments))
         given = ", ".join(map(describe, arguments))
         raise TypeError(f"{self.name} takes {' or '.join(self.texts)}, not ({given})")
 
@@ -214,12 +215,13 @@ class Intrinsic(Generic[R]):
     def __call__(self, *arguments: Any) -> R:
         """Run the Python body with the types of the signature."""
         with np.errstate(all="ignore"):
-            return self.call_plain(*arguments)
+            result: R = as_python(self.call_plain(*arguments))
+            return result
 
     def call_plain(self, *arguments: Any) -> R:
-        """As a call, under whatever numpy does about overflow at the moment."""
-        converted = map(as_argument, self.signature.arguments, arguments)
-        result: R = as_result(self.signature.returns, self.py_func(*converted))
+        """As a call from Python that stands for compiled code: the result has the declared type."""
+        converted = map(as_typed, self.signature.arguments, arguments)
+        result: R = as_typed(self.signature.returns, self.py_func(*converted))
         return result
 
     def compiled(self) -> Any:
@@ -278,11 +280,11 @@ class Tiered(Generic[R]):
         jitted: Jitted[R],
         plain_calls: int,
         cost: Callable[..., int] | None,
-        plain: Callable[..., R] | None,
+        plain: Callable[..., Any] | None,
     ) -> None:
         functools.update_wrapper(self, jitted.py_func)
         self.jitted = jitted
-        self.plain = plain or jitted.plain
+        self.plain: Callable[..., Any] = plain or jitted.plain
         self.left = plain_calls
         self.cost = cost
         self._entry: Callable[..., R] = self._first_tier
@@ -300,12 +302,16 @@ class Tiered(Generic[R]):
 
     def _first_tier(self, *arguments: Any) -> R:
         if jit_disabled():
-            return self.plain(*arguments)
+            return self._run_plain(*arguments)
         cost = 1 if self.cost is None else self.cost(*arguments)
         if cost <= self.left and not self.jitted.is_compiled:
             self.left -= cost
-            return self.plain(*arguments)
+            return self._run_plain(*arguments)
         return self.compiled()(*arguments)
+
+    def _run_plain(self, *arguments: Any) -> R:
+        result: R = self.plain(*arguments)
+        return result
 
 
 def tiered(
@@ -313,7 +319,7 @@ def tiered(
     plain_calls: int,
     *,
     cost: Callable[..., int] | None = None,
-    plain: Callable[..., R] | None = None,
+    plain: Callable[..., Any] | None = None,
 ) -> Tiered[R]:
     """Run the first `plain_calls` calls of a process as Python, the later ones compiled.
 

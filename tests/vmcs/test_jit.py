@@ -46,6 +46,11 @@ def folded(values, start):
     return start
 
 
+@jit("uint64(uint64, uint64)")
+def product_of_results(a, b):
+    return scrambled(a, b) * scrambled(b, a)
+
+
 @jit("uint64(uint64)")
 def factorial(n):
     if n <= ONE:
@@ -112,6 +117,14 @@ def test_words_wrap_the_same_in_both_forms(a, b):
 
     assert expected == scrambled(a, b)
     assert expected == scrambled.plain(a, b)
+
+
+@given(words, words)
+def test_results_of_calls_wrap_too(a, b):
+    expected = scrambled(a, b) * scrambled(b, a) % 2**64
+
+    assert expected == product_of_results(a, b)
+    assert expected == product_of_results.plain(a, b)
 
 
 @given(st.lists(words, max_size=6), words)

@@ -249,13 +249,13 @@ _fnv1a_64_records = tiered(
 def crc32c(data: Any, crc: int = 0) -> int:
     """CRC32C of a bytes-like object; `crc` is the checksum of what came before it."""
     flat = np.frombuffer(data, np.uint8)
-    return _crc32c(flat, 0, flat.size, crc ^ 0xFFFF_FFFF) ^ 0xFFFF_FFFF
+    return int(_crc32c(flat, 0, flat.size, crc ^ 0xFFFF_FFFF)) ^ 0xFFFF_FFFF
 
 
 def fnv1a_64(data: Any, basis: int = FNV_OFFSET_BASIS) -> int:
     """FNV-1a, 64 bits, of a bytes-like object; `basis` is the hash of what came before it."""
     flat = np.frombuffer(data, np.uint8)
-    return _fnv1a_64(flat, 0, flat.size, basis)
+    return int(_fnv1a_64(flat, 0, flat.size, basis))
 
 
 def crc32c_of_records(
