@@ -236,7 +236,7 @@ class Intrinsic(Generic[R]):
 
     def fingerprint(self) -> str:
         """Digest of the file that the instructions are written in."""
-        source = Path(self.emit.__code__.co_filename).read_text(encoding="utf-8")
+        source = _source_digest(self.emit.__code__.co_filename)
         return jitcache.digest(self.text, self.py_func.__qualname__, source)
 
 
@@ -267,6 +267,11 @@ def intrinsic(
         return Intrinsic(function, signature, instructions, needs)
 
     return decorate
+
+
+@functools.cache
+def _source_digest(path: str) -> str:
+    return jitcache.digest(Path(path).read_text(encoding="utf-8"))
 
 
 class Tiered(Generic[R]):
