@@ -25,7 +25,7 @@ from emu.kvm.nested_svm.set import (
     findings,
     set_nested_state,
 )
-from emu.kvm.nested_svm.state import NestedState, Vmcb
+from emu.kvm.nested_svm.state import ControlBlock, NestedState
 from emu.kvm.rule_program import Findings
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.svm_init import INITIAL_INTERCEPTS, INITIAL_MEMBERS
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 INITIAL_VECTOR: Final = sum(1 << intercept(name).position for name in INITIAL_INTERCEPTS)
 NP_ENABLE: Final = int(MiscControl.NP_ENABLE)
 INTERRUPT_SHADOW: Final = int(IntState.INTERRUPT_SHADOW)
-INITIAL: Final = Vmcb()
+INITIAL: Final = ControlBlock()
 for _name, _value in INITIAL_MEMBERS:
     INITIAL[_name] = _value
 INITIAL_PARTS: Final = slices_of(name for name, _ in INITIAL_MEMBERS)
@@ -74,7 +74,7 @@ class Svm(VendorOperations):
         self.release = release
         self.behaviours = vcpu.behaviours
         self.two_blocks = self.does("svm_two_blocks")
-        self.vmcb01, self.vmcb02 = Vmcb(), Vmcb()
+        self.vmcb01, self.vmcb02 = ControlBlock(), ControlBlock()
         self.vmcb = self.vmcb01
         self.nested = NestedState()
         self.guest_gif = True
@@ -120,7 +120,7 @@ class Svm(VendorOperations):
         vcpu, nested = self.vcpu, self.nested
         nested.in_guest_mode = False
         vmcb = self.vmcb = self.vmcb01
-        vmcb.intercepts = INITIAL_VECTOR
+        vmcb.set_intercept_vector(INITIAL_VECTOR)
         vmcb.take(INITIAL.view, INITIAL_PARTS)
         if self.does("svm_reset_loads_dr6"):
             vmcb["dr6"] = DR6_RESET
@@ -340,14 +340,16 @@ class Svm(VendorOperations):
 
     def _intercept(self, name: str, wanted: bool) -> None:
         bit = 1 << intercept(name).position
-        self.vmcb01.intercepts = self.vmcb01.intercepts & ~bit | (bit if wanted else 0)
+        self.vmcb01.set_intercept_vector(
+            self.vmcb01.intercept_vector() & ~bit | (bit if wanted else 0)
+        )
 
     @property
     def init_blocked(self) -> bool:
         """Source: arch/x86/kvm/svm/svm.c: svm_apic_init_signal_blocked."""
         if not self.gif:
             return True
-        intercepted = bool(self.vmcb.intercepts >> INIT & 1)
+        intercepted = bool(self.vmcb.intercept_vector() >> INIT & 1)
         return intercepted and self.does("svm_init_intercept_blocks_init")
 
     def deliver_init_or_sipi_to_l1(self) -> None:
@@ -355,7 +357,7 @@ class Svm(VendorOperations):
 
         Source: arch/x86/kvm/svm/nested.c: svm_check_nested_events.
         """
-        intercepted = self.nested.vmcb12.intercepts >> INIT & 1
+        intercepted = self.nested.vmcb12.intercept_vector() >> INIT & 1
         if self.vcpu.pending_init and intercepted and not self.nested.run_pending:
             leave_guest_mode(self)
             self.set_gif(False)
@@ -376,7 +378,7 @@ class Svm(VendorOperations):
         return self.nested.in_guest_mode
 
     @property
-    def l1_block(self) -> Vmcb:
+    def l1_block(self) -> ControlBlock:
         """The block whose save area holds L1's registers while L2 runs."""
         return self.vmcb01 if self.two_blocks else self.vmcb02
 
@@ -411,7 +413,7 @@ class Svm(VendorOperations):
         """Source: arch/x86/kvm/svm/svm.h: l2_has_separate_pat."""
         return not self.shared_pat and self.nested_npt
 
-    def _gif_block(self) -> Vmcb:
+    def _gif_block(self) -> ControlBlock:
         # arch/x86/kvm/svm/svm.h: get_vgif_vmcb
         if not self.does("svm_gif_of_vgif_block"):
             return self.vmcb

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.kvm.nested_svm.state import Vmcb
+from emu.kvm.nested_svm.state import ControlBlock
 from vmcs.nested_state import INVALID_GPA
 from vmcs.svm.control_bits import INT_CTL, MiscControl2, TlbControl
 from vmcs.svm.intercepts import intercept
@@ -105,7 +105,7 @@ def merge_intercepts(svm: Svm) -> None:
     """
     l1 = svm.vmcb01 if svm.two_blocks else svm.vmcb02
     vmcb12 = svm.nested.vmcb12
-    vector = l1.intercepts
+    vector = l1.intercept_vector()
     if vmcb12["int_ctl"] & V_INTR_MASKING:
         vector &= ~CR8_WRITE
         if not svm.does("svm_cr8_reads_intercepted"):
@@ -114,10 +114,10 @@ def merge_intercepts(svm: Svm) -> None:
             vector &= ~VINTR
     if not svm.does("svm_keeps_vmmcall_intercept"):
         vector &= ~VMMCALL
-    vector |= vmcb12.intercepts
+    vector |= vmcb12.intercept_vector()
     if not (svm.two_blocks and svm.vmcb["misc_ctl2"] & VMSAVE_VMLOAD_ENABLE):
         vector |= VMLOAD_AND_VMSAVE
-    svm.vmcb.intercepts = vector
+    svm.vmcb.set_intercept_vector(vector)
 
 
 def save_l1_controls(svm: Svm) -> None:
@@ -125,7 +125,7 @@ def save_l1_controls(svm: Svm) -> None:
     _copy_controls(svm, svm.vmcb, svm.vmcb02)
 
 
-def _copy_controls(svm: Svm, source: Vmcb, destination: Vmcb) -> None:
+def _copy_controls(svm: Svm, source: ControlBlock, destination: ControlBlock) -> None:
     asid = destination[_ASID]
     destination.take(source.view, svm.forms.cached)
     destination[_ASID] = asid
