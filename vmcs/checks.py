@@ -409,23 +409,40 @@ class Vocabulary:
         return array
 
 
-STEP = 5
-KIND, PREDICATE, WHEN_START, WHEN_COUNT, TARGET = range(STEP)
-SHAPE, A, B, C, D = range(STEP)
+# One instruction of a compiled program: an operation, the positions of its words, where to go on
+# when it holds and when it does not (STOP: the walk ends), and its row.
+SIZE = 8
+OP, A, B, C, D, THEN, ELSE, ROW = range(SIZE)
+STOP = -1
+# Operations: a & b compared with c, the rarer shapes under their own numbers, and what is no
+# predicate.  (Plain numbers: an attribute of an enumeration costs more than a whole instruction
+# where the walk runs as Python.)
+COMPARES, DIFFERS = 0, 1
+AT_MOST, AT_LEAST, ALLOWED = 5, 6, 7
+SAME, CANONICAL, MEMORY_TYPES, MSR_AREA, RANGE, SHIFTED, MEMBER, NO_MEMBER = range(8, 16)
+MEETS, DERIVES, CLEARS, RETURNS = range(16, 20)
+
+Instruction = tuple[int, ...]
+
+
+class Fragment(NamedTuple):
+    """One row as instructions whose targets count from its own first one."""
+
+    row: Row
+    code: tuple[Instruction, ...]
 
 
 class Program(NamedTuple):
     """Rows compiled against a vocabulary.
 
-    `steps` has `STEP` integers a row: kind, predicate, first condition, number of conditions,
-    target (the bit of an effect, the word of a let).  `predicates` has as many: shape and the
-    positions of four words.  Both are flat, so that the walk reads arrays and lists alike.
+    `code` is the instructions, `SIZE` integers each, flat, so that the walk reads an array and a
+    list alike.  `effects` are the rows whose bits a walk reports, by bit.
     """
 
     rows: tuple[Row, ...]
-    steps: Table
-    predicates: Table
+    code: Table
     effects: tuple[Row, ...]
+    fragments: tuple[Fragment, ...]
 
     def row_at(self, stop: int) -> Row | None:
         """The row at which a walk stopped; None when it came to the end."""
@@ -436,24 +453,18 @@ class Program(NamedTuple):
 
         Raises ValueError for a name that no row has.
         """
-        kept = [row.kind is Kind.LET or row.name in enforced for row in self.rows]
-        rows = tuple(row for row, keep in zip(self.rows, kept, strict=True) if keep)
-        if len(enforced) > len(rows) or not {row.name for row in rows}.issuperset(enforced):
-            unknown = sorted(set(enforced) - {row.name for row in rows})
-            raise ValueError(f"no row is named {', '.join(unknown)}")
-        return self._replace(rows=rows, steps=self.steps.reshape(-1, STEP)[kept].ravel())
+        kept = [f for f in self.fragments if f.row.kind is Kind.LET or f.row.name in enforced]
+        names = {f.row.name for f in kept}
+        if not names.issuperset(enforced):
+            unknown = ", ".join(sorted(set(enforced) - names))
+            raise ValueError(f"no row is named {unknown}")
+        return _linked(kept, self.effects)
 
     @property
     def words_read(self) -> frozenset[int]:
         """Positions of the words that the rows read."""
-        steps = self.steps.reshape(-1, STEP)
-        runs = [
-            *((at, at + 1) for at in steps[:, PREDICATE].tolist()),
-            *((at, at + n) for at, n in steps[:, [WHEN_START, WHEN_COUNT]].tolist()),
-        ]
-        table = self.predicates.reshape(-1, STEP)
-        used = sorted({at for start, end in runs for at in range(start, end)})
-        return frozenset(table[used, A:].ravel().tolist())
+        table = self.code.reshape(-1, SIZE)
+        return frozenset(table[:, A : D + 1].ravel().tolist())
 
 
 def compile_program(rows: Sequence[Row], vocabulary: Vocabulary) -> Program:
@@ -464,33 +475,83 @@ def compile_program(rows: Sequence[Row], vocabulary: Vocabulary) -> Program:
     known = [row.name for row in rows]
     if len(set(known)) != len(known):
         raise ValueError(f"two rows are named {next(n for n in known if known.count(n) > 1)!r}")
-    predicates: list[tuple[int, ...]] = []
-    places: dict[tuple[Predicate, ...], int] = {}
-
-    def place(run: tuple[Predicate, ...], owner: str) -> int:
-        if run not in places:
-            places[run] = len(predicates)
-            for p in run:
-                try:
-                    operands = [vocabulary.index(x) for x in (p.a, p.b, p.c, p.d)]
-                except KeyError as missing:
-                    raise ValueError(f"row {owner!r} names an unknown word {missing}") from None
-                predicates.append((int(p.shape), *operands))
-        return places[run]
-
     effects = tuple(row for row in rows if row.kind is Kind.EFFECT)
     bits = {row.name: bit for bit, row in enumerate(effects)}
-    steps = []
+    fragments = []
     for row in rows:
-        target = bits.get(row.name, 0) if row.kind is Kind.EFFECT else 0
-        if row.kind is Kind.LET:
-            target = vocabulary.index(row.target)
-        start = place(row.when, row.name) if row.when else 0
-        steps.append(
-            (int(row.kind), place((row.predicate,), row.name), start, len(row.when), target)
-        )
-    flat = (np.array(table, np.int64).ravel() for table in (steps, predicates))
-    return Program(tuple(rows), *flat, effects)
+        try:
+            fragments.append(Fragment(row, _instructions(row, bits, vocabulary)))
+        except KeyError as missing:
+            raise ValueError(f"row {row.name!r} names an unknown word {missing}") from None
+    return _linked(fragments, effects)
+
+
+def _instructions(
+    row: Row, bits: Mapping[str, int], vocabulary: Vocabulary
+) -> tuple[Instruction, ...]:
+    """A row: its conditions, each of which leaves the row when it does not hold, then its act."""
+    conditions = [_encoded(p, vocabulary) for p in row.when]
+    acts = [_act(row, bits, vocabulary)]
+    if row.kind is Kind.LET:
+        acts.append((CLEARS, 0, 0, 0, acts[0][D]))
+    # The second act of a let is for where its conditions do not hold.
+    act = len(conditions)
+    end = act + len(acts)
+    failed = end if row.kind is not Kind.LET else end - 1
+    code = [(*words, at + 1, failed) for at, words in enumerate(conditions)]
+    code.append((*acts[0], end, STOP))
+    if row.kind is Kind.LET:
+        code.append((*acts[1], end, end))
+    return tuple(code)
+
+
+def _act(row: Row, bits: Mapping[str, int], vocabulary: Vocabulary) -> Instruction:
+    if row.kind is Kind.CHECK:
+        return _encoded(row.predicate, vocabulary)
+    if row.kind is Kind.EFFECT:
+        return MEETS, bits[row.name], 0, 0, 0
+    if row.kind is Kind.RETURNS:
+        return RETURNS, 0, 0, 0, 0
+    word, right, mask = (vocabulary.index(x) for x in row.predicate[1:4])
+    return DERIVES, word, mask, right, vocabulary.index(row.target)
+
+
+def _encoded(p: Predicate, vocabulary: Vocabulary) -> Instruction:
+    """A predicate as the walk reads it: most are a comparison under a mask."""
+    compared = {
+        Shape.BITS_CLEAR: (COMPARES, p.b, 0),
+        Shape.BITS_SET: (COMPARES, p.b, p.b),
+        Shape.EQUAL: (COMPARES, p.c, p.b),
+        Shape.ANY_SET: (DIFFERS, p.b, 0),
+        Shape.DIFFERENT: (DIFFERS, p.c, p.b),
+    }.get(p.shape)
+    if compared is None:
+        return (int(p.shape), *(vocabulary.index(x) for x in (p.a, p.b, p.c, p.d)))
+    operation, mask, value = compared
+    a, mask_at, value_at = (vocabulary.index(x) for x in (p.a, mask, value))
+    return operation, a, mask_at, value_at, a
+
+
+def _linked(fragments: Sequence[Fragment], effects: tuple[Row, ...]) -> Program:
+    """Fragments behind one another; a condition that does not hold skips all rows that share it."""
+    starts = [0]
+    for fragment in fragments:
+        starts.append(starts[-1] + len(fragment.code))
+    beyond = list(range(1, len(fragments) + 1))
+    for at in range(len(fragments) - 2, -1, -1):
+        one, other = fragments[at], fragments[at + 1]
+        kinds = {one.row.kind, other.row.kind}
+        if Kind.LET not in kinds and one.row.when[:1] == other.row.when[:1] != ():
+            beyond[at] = beyond[at + 1]
+    flat: list[int] = []
+    for number, (start, fragment) in enumerate(zip(starts, fragments, strict=False)):
+        for at, (*words, then, other) in enumerate(fragment.code):
+            otherwise = start + other if other != STOP else STOP
+            if at == 0 and fragment.row.when and fragment.row.kind is not Kind.LET:
+                otherwise = starts[beyond[number]]
+            flat += (*words, start + then, otherwise, number)
+    code = np.array(flat, np.int64)
+    return Program(tuple(f.row for f in fragments), code, effects, tuple(fragments))
 
 
 # The walk -----------------------------------------------------------------------------------------
@@ -508,43 +569,25 @@ ALL_ONES = np.uint64(ALL_BITS)
 # Bit t is set when t is a memory type that IA32_PAT may hold: UC, WC, WT, WP, WB, UC-.
 PAT_TYPES = np.uint64(0b1111_0011)
 
-# An attribute of an enumeration costs more than the check itself where this runs as Python.
-BITS_CLEAR, BITS_SET, ANY_SET, EQUAL, DIFFERENT, AT_MOST, AT_LEAST, ALLOWED = range(8)
-SAME, CANONICAL, MEMORY_TYPES, MSR_AREA, RANGE, SHIFTED, MEMBER, NO_MEMBER = range(8, 16)
-CHECK, RETURNS, EFFECT, LET = range(4)
 
-
-@jit("boolean(int64[::1], int64, uint64[::1])")
-def holds(predicates: Table, number: int, words: Words) -> bool:
-    """Whether predicate `number` holds for `words`."""
-    at = number * STEP
-    shape = predicates[at + SHAPE]
-    a = words[predicates[at + A]]
-    b = words[predicates[at + B]]
-    if shape == BITS_CLEAR:
-        return a & b == ZERO
-    if shape == BITS_SET:
-        return a & b == b
-    if shape == ANY_SET:
-        return a & b != ZERO
-    c = words[predicates[at + C]]
-    if shape == EQUAL:
-        return a & c == b
-    if shape == DIFFERENT:
-        return a & c != b
-    if shape == AT_MOST:
+@jit("boolean(int64, int64[::1], int64, uint64, uint64, uint64, uint64[::1])")
+def holds(
+    op: int, code: Table, at: int, a: np.uint64, b: np.uint64, c: np.uint64, words: Words
+) -> bool:
+    """Whether a predicate that is no plain comparison holds: the instruction at `at`."""
+    if op == AT_MOST:
         return a <= b
-    if shape == AT_LEAST:
+    if op == AT_LEAST:
         return a >= b
-    if shape == ALLOWED:
+    if op == ALLOWED:
         return a & b == b and a & ((b | c) ^ ALL_ONES) == ZERO
-    if shape == SAME:
-        d = words[predicates[at + D]]
+    if op == SAME:
+        d = words[code[at + D]]
         return (a & c != ZERO) == (b & d != ZERO)
-    if shape == CANONICAL:
+    if op == CANONICAL:
         upper = a >> (b - ONE)
         return upper == ZERO or upper == ALL_ONES >> (b - ONE)
-    if shape == MEMORY_TYPES:
+    if op == MEMORY_TYPES:
         rest = a
         for _ in range(8):
             kind = rest & BYTE
@@ -552,93 +595,90 @@ def holds(predicates: Table, number: int, words: Words) -> bool:
                 return False
             rest = rest >> EIGHT
         return True
-    if shape == MSR_AREA:
+    if op == MSR_AREA:
         last = (a + b * SIXTEEN - ONE) & ALL_ONES
         return a & FIFTEEN == ZERO and a & c == ZERO and last & c == ZERO
-    if shape == SHIFTED:
+    if op == SHIFTED:
         return a == (b << c) & ALL_ONES
-    if shape == RANGE:
+    if op == RANGE:
         last = (a + b - ONE) & ALL_ONES
         return a & c == ZERO and last & c == ZERO
-    number_in_set = (a & c) >> words[predicates[at + D]]
-    found = number_in_set < SIXTY_FOUR and (b >> number_in_set) & ONE != ZERO
-    return found == (shape == MEMBER)
+    number = (a & c) >> words[code[at + D]]
+    found = number < SIXTY_FOUR and (b >> number) & ONE != ZERO
+    return found == (op == MEMBER)
 
 
-@jit("boolean(int64[::1], int64[::1], int64, uint64[::1])")
-def applies(steps: Table, predicates: Table, row: int, words: Words) -> bool:
-    """Whether every condition of row `row` holds for `words`."""
-    start = steps[row * STEP + WHEN_START]
-    for number in range(start, start + steps[row * STEP + WHEN_COUNT]):
-        if not holds(predicates, number, words):
-            return False
-    return True
+@jit("int64(int64[::1], int64, uint64[::1])")
+def resume(code: Table, start: int, words: Words) -> int:
+    """Carry out instructions from `start` on until one stops or meets an effect: its place.
+
+    Derived words are written into `words`.  Past the last instruction: the length of `code`.
+    """
+    at = start
+    end = len(code)
+    while at < end:
+        op = code[at]
+        a = words[code[at + A]]
+        b = words[code[at + B]]
+        c = words[code[at + C]]
+        if op <= DIFFERS:
+            good = (a & b == c) == (op == COMPARES)
+        elif op < MEETS:
+            good = holds(op, code, at, a, b, c, words)
+        elif op == DERIVES:
+            words[code[at + D]] = (a >> c) & b
+            good = True
+        elif op == CLEARS:
+            words[code[at + D]] = ZERO
+            good = True
+        else:
+            return at
+        target = code[at + THEN] if good else code[at + ELSE]
+        if target < 0:
+            return at
+        at = target * SIZE
+    return end
 
 
-@jit("uint64(int64[::1], int64, uint64[::1])")
-def derive(predicates: Table, number: int, words: Words) -> np.uint64:
-    """The derived word of a `let`: word a shifted right by word b, masked with word c."""
-    at = number * STEP
-    word = words[predicates[at + A]]
-    return (word >> words[predicates[at + B]]) & words[predicates[at + C]]
-
-
-@jit("int64(int64[::1], int64[::1], uint64[::1], int64[::1])")
-def first_stop(steps: Table, predicates: Table, words: Words, effects: Table) -> int:
+@jit("int64(int64[::1], uint64[::1], int64[::1])")
+def first_stop(code: Table, words: Words, effects: Table) -> int:
     """Index of the row that ends the program for `words`; the number of rows when none does.
 
     Derived words are written into `words`; effects[0] gets the bit of every effect met on the way.
     """
     met = 0
-    rows = len(steps) // STEP
-    stop = rows
-    for row in range(rows):
-        kind = steps[row * STEP + KIND]
-        wanted = applies(steps, predicates, row, words)
-        if kind == LET:
-            derived = derive(predicates, steps[row * STEP + PREDICATE], words)
-            words[steps[row * STEP + TARGET]] = derived if wanted else ZERO
-            continue
-        if not wanted:
-            continue
-        if kind == EFFECT:
-            met |= 1 << steps[row * STEP + TARGET]
-        elif kind == RETURNS or not holds(predicates, steps[row * STEP + PREDICATE], words):
-            stop = row
-            break
+    end = len(code)
+    at = resume(code, 0, words)
+    while at < end and code[at] == MEETS:
+        met |= 1 << code[at + A]
+        at = resume(code, code[at + THEN] * SIZE, words)
     effects[0] = met
-    return stop
+    return code[at + ROW] if at < end else code[end - SIZE + ROW] + 1
 
 
-@jit("int64(int64[::1], int64[::1], uint64[::1], uint8[::1])")
-def every_failure(steps: Table, predicates: Table, words: Words, failed: NDArray[np.uint8]) -> int:
-    """Mark in `failed` (a byte a row) each check that applies and fails; stops only at a return.
+@jit("int64(int64[::1], uint64[::1], uint8[::1])")
+def every_failure(code: Table, words: Words, failed: NDArray[np.uint8]) -> int:
+    """Mark in `failed` (a byte a row) each check that applies and fails; ends only at a return.
 
     `failed` must come zeroed.  Returns the number of failures.
     """
     count = 0
-    for row in range(len(steps) // STEP):
-        kind = steps[row * STEP + KIND]
-        if kind == EFFECT:
-            continue
-        wanted = applies(steps, predicates, row, words)
-        if kind == LET:
-            derived = derive(predicates, steps[row * STEP + PREDICATE], words)
-            words[steps[row * STEP + TARGET]] = derived if wanted else ZERO
-        elif wanted and kind == RETURNS:
-            break
-        elif wanted and not holds(predicates, steps[row * STEP + PREDICATE], words):
-            failed[row] = 1
+    end = len(code)
+    at = resume(code, 0, words)
+    while at < end and code[at] != RETURNS:
+        if code[at] != MEETS:
+            failed[code[at + ROW]] = 1
             count += 1
+        at = resume(code, code[at + THEN] * SIZE, words)
     return count
 
 
-@jit("void(int64[::1], int64[::1], uint64[:, ::1], int64[::1])")
-def first_stops(steps: Table, predicates: Table, words: Words, stops: Table) -> None:
+@jit("void(int64[::1], uint64[:, ::1], int64[::1])")
+def first_stops(code: Table, words: Words, stops: Table) -> None:
     """`first_stop` for each row of `words` (N, words): its index goes into stops (N,)."""
     effects = np.zeros(1, np.int64)
     for i in range(words.shape[0]):
-        stops[i] = first_stop(steps, predicates, words[i], effects)
+        stops[i] = first_stop(code, words[i], effects)
 
 
 @jit("void(const uint8[::1], int64[::1], uint64[::1])")
@@ -656,14 +696,9 @@ def load_words(record: NDArray[np.uint8], fields: Table, words: Words) -> None:
             words[position] = load_u8(record, at)
 
 
-@jit("void(const uint8[:, ::1], int64[::1], uint64[::1], int64[::1], int64[::1], int64[::1])")
+@jit("void(const uint8[:, ::1], int64[::1], uint64[::1], int64[::1], int64[::1])")
 def judge_records(
-    records: NDArray[np.uint8],
-    fields: Table,
-    environment: Words,
-    steps: Table,
-    predicates: Table,
-    stops: Table,
+    records: NDArray[np.uint8], fields: Table, environment: Words, code: Table, stops: Table
 ) -> None:
     """Walk a program over N records that share one environment.
 
@@ -674,7 +709,7 @@ def judge_records(
     effects = np.zeros(1, np.int64)
     for i in range(records.shape[0]):
         load_words(records[i], fields, words)
-        stops[i] = first_stop(steps, predicates, words, effects)
+        stops[i] = first_stop(code, words, effects)
 
 
 def describe(predicate: Predicate, value: Mapping[str, Any] | None = None) -> str:

@@ -88,7 +88,7 @@ def _states(a: Capture, b: Capture) -> list[FactRow]:
     for key in [*left, *(key for key in right if key not in left)]:
         one, other = left.get(key), right.get(key)
         if one is None or other is None or one.value != other.value:
-            rows.append((*key, *(_shown(x) for x in (one, other))))
+            rows.append((key[0], key[1], _shown(one), _shown(other)))
     return rows
 
 

@@ -43,18 +43,13 @@ class Patience:
         return cls.left >= 0 or jit_disabled()
 
 
-@jit("int64(const uint8[::1], int64[::1], uint64[::1], int64[::1], int64[::1], int64[::1])")
+@jit("int64(const uint8[::1], int64[::1], uint64[::1], int64[::1], int64[::1])")
 def first_stop_of_record(
-    record: NDArray[np.uint8],
-    fields: Table,
-    words: Words,
-    steps: Table,
-    predicates: Table,
-    effects: Table,
+    record: NDArray[np.uint8], fields: Table, words: Words, code: Table, effects: Table
 ) -> int:
     """Take words from `record` by `fields` (offset, width, position), then walk the program."""
     load_words(record, fields, words)
-    return first_stop(steps, predicates, words, effects)
+    return first_stop(code, words, effects)
 
 
 _COMPILED: dict[int, tuple[Sequence[Row], Vocabulary, Program]] = {}
@@ -95,8 +90,7 @@ class RuleProgram:
         self.template: Words = self.vocabulary.words()
         self._effects = np.zeros(1, np.int64)
         self._places = self.fields.reshape(-1, 3).tolist()
-        self._steps = self.program.steps.tolist()
-        self._predicates = self.program.predicates.tolist()
+        self._code: list[int] = self.program.code.tolist()
 
     def words(self, values: Mapping[str, int]) -> Words:
         """The words of `values`, every other word 0."""
@@ -110,10 +104,10 @@ class RuleProgram:
         program = self.program
         if Patience.lasts():
             numbers, effects = words.tolist(), [0]
-            stop = first_stop.over_integers()(self._steps, self._predicates, numbers, effects)
+            stop = first_stop.over_integers()(self._code, numbers, effects)
             words[:], self._effects[0] = numbers, effects[0]
         else:
-            stop = first_stop(program.steps, program.predicates, words, self._effects)
+            stop = first_stop(program.code, words, self._effects)
         return program.row_at(stop)
 
     def walk_record(self, record: NDArray[np.uint8], words: Words) -> Row | None:
@@ -126,9 +120,7 @@ class RuleProgram:
             words[:] = numbers
             return self.walk(words)
         return program.row_at(
-            first_stop_of_record(
-                record, self.fields, words, program.steps, program.predicates, self._effects
-            )
+            first_stop_of_record(record, self.fields, words, program.code, self._effects)
         )
 
     @property
@@ -147,11 +139,10 @@ class RuleProgram:
         rows = self.program.rows
         if Patience.lasts():
             failed = [0] * len(rows)
-            walk = every_failure.over_integers()
-            walk(self._steps, self._predicates, words.tolist(), failed)
+            every_failure.over_integers()(self._code, words.tolist(), failed)
         else:
             marks = np.zeros(len(rows), np.uint8)
-            every_failure(self.program.steps, self.program.predicates, words, marks)
+            every_failure(self.program.code, words, marks)
             failed = marks.tolist()
         return tuple(row for row, bad in zip(rows, failed, strict=True) if bad)
 

@@ -90,7 +90,10 @@ def record(
     grown: Mapping[str, int] | None = None,
 ) -> tuple[Verdict, dict[str, Any]]:
     """Migrate, and make the content of a replay file of it."""
-    kernels = [kernel_of(how.announce(release), capture) for release in (source, destination)]
+    kernels = (
+        kernel_of(how.announce(source), capture),
+        kernel_of(how.announce(destination), capture),
+    )
     recorder = Recorder()
     verdict = migrate(capture, *kernels, how, grown=grown, watch=recorder)
     content = {

@@ -78,7 +78,7 @@ def test_walk_agrees_with_the_naive_oracle(rows, words):
     program = compile_program(rows, vocabulary)
     array = load(vocabulary, words)
     met = np.zeros(1, np.int64)
-    stop = program.row_at(first_stop(program.steps, program.predicates, array, met))
+    stop = program.row_at(first_stop(program.code, array, met))
     name, effects, derived = naive_checks.walk(rows, words)
 
     assert name == (stop.name if stop else None)
@@ -92,7 +92,7 @@ def test_every_failure_agrees_with_the_naive_oracle(rows, words):
     program = compile_program(rows, vocabulary)
     failed = np.zeros(len(program.rows), np.uint8)
     array = load(vocabulary, words)
-    count = every_failure(program.steps, program.predicates, array, failed)
+    count = every_failure(program.code, array, failed)
     names = [row.name for row, bad in zip(program.rows, failed, strict=True) if bad]
 
     assert naive_checks.failures(rows, words) == names
@@ -103,7 +103,7 @@ def test_every_failure_agrees_with_the_naive_oracle(rows, words):
 def test_plain_python_walks_as_the_compiled_code_does(rows, words):
     vocabulary = Vocabulary(NAMES)
     program = compile_program(rows, vocabulary)
-    tables = program.steps, program.predicates
+    tables = (program.code,)
     outcomes = []
     for walk in (first_stop, first_stop.plain):
         array, met = load(vocabulary, words), np.zeros(1, np.int64)
@@ -135,7 +135,7 @@ def test_records_are_judged_as_single_walks_are():
         [x for at, width, name in places for x in (at, width, vocabulary.index(name))]
     )
     stops = np.zeros(len(records), np.int64)
-    judge_records(records, fields, vocabulary.words(), program.steps, program.predicates, stops)
+    judge_records(records, fields, vocabulary.words(), program.code, stops)
     expected = []
     for record in records:
         raw = record.tobytes()
@@ -176,8 +176,8 @@ def test_a_return_hides_what_stands_behind_it():
     words = load(vocabulary, {"A": 1})
     failed = np.zeros(2, np.uint8)
 
-    assert every_failure(program.steps, program.predicates, words, failed) == 0
-    assert first_stop(program.steps, program.predicates, words, np.zeros(1, np.int64)) == 0
+    assert every_failure(program.code, words, failed) == 0
+    assert first_stop(program.code, words, np.zeros(1, np.int64)) == 0
 
 
 @pytest.mark.parametrize("shape", list(Shape), ids=lambda shape: shape.name)

@@ -163,8 +163,8 @@ def array_of(words):
 def failing(words):
     """Names of all failing rows, and of the row at which the walk stops."""
     failed = np.zeros(len(PROGRAM.rows), np.uint8)
-    every_failure(PROGRAM.steps, PROGRAM.predicates, array_of(words), failed)
-    stop = first_stop(PROGRAM.steps, PROGRAM.predicates, array_of(words), np.zeros(1, np.int64))
+    every_failure(PROGRAM.code, array_of(words), failed)
+    stop = first_stop(PROGRAM.code, array_of(words), np.zeros(1, np.int64))
     at = PROGRAM.row_at(stop)
     rows = [row.name for row, bad in zip(PROGRAM.rows, failed, strict=True) if bad]
     return rows, at and at.name
@@ -257,7 +257,7 @@ def test_walk_stops_at_the_first_failing_row_in_the_order_of_the_manual(words):
 def test_batch_of_words_stops_where_each_alone_does():
     batch = np.stack([array_of(GOOD | change) for change in (*BREAKS.values(), {})])
     stops = np.zeros(len(batch), np.int64)
-    first_stops(PROGRAM.steps, PROGRAM.predicates, batch, stops)
+    first_stops(PROGRAM.code, batch, stops)
     rows = [PROGRAM.row_at(int(stop)) for stop in stops]
 
     assert [*NAMES, None] == [row and row.name for row in rows]
@@ -280,8 +280,7 @@ def test_batch_of_pages_is_judged_by_the_members_at_their_offsets():
         pages.view(np.uint8).reshape(-1, VMCB_SIZE),
         np.array(places, np.int64).ravel(),
         array_of(GOOD),
-        PROGRAM.steps,
-        PROGRAM.predicates,
+        PROGRAM.code,
         stops,
     )
     rows = [PROGRAM.row_at(int(stop)) for stop in stops]
