@@ -545,8 +545,8 @@ def _linked(fragments: Sequence[Fragment], effects: tuple[Row, ...]) -> Program:
             beyond[at] = beyond[at + 1]
     flat: list[int] = []
     for number, (start, fragment) in enumerate(zip(starts, fragments, strict=False)):
-        for at, (*words, then, other) in enumerate(fragment.code):
-            otherwise = start + other if other != STOP else STOP
+        for at, (*words, then, failed) in enumerate(fragment.code):
+            otherwise = start + failed if failed != STOP else STOP
             if at == 0 and fragment.row.when and fragment.row.kind is not Kind.LET:
                 otherwise = starts[beyond[number]]
             flat += (*words, start + then, otherwise, number)
@@ -573,7 +573,7 @@ PAT_TYPES = np.uint64(0b1111_0011)
 @jit("boolean(int64, int64[::1], int64, uint64, uint64, uint64, uint64[::1])")
 def holds(
     op: int, code: Table, at: int, a: np.uint64, b: np.uint64, c: np.uint64, words: Words
-) -> bool:
+) -> Any:
     """Whether a predicate that is no plain comparison holds: the instruction at `at`."""
     if op == AT_MOST:
         return a <= b
@@ -609,7 +609,7 @@ def holds(
 
 
 @jit("int64(int64[::1], int64, uint64[::1])")
-def resume(code: Table, start: int, words: Words) -> int:
+def resume(code: Table, start: int, words: Words) -> Any:
     """Carry out instructions from `start` on until one stops or meets an effect: its place.
 
     Derived words are written into `words`.  Past the last instruction: the length of `code`.
@@ -641,7 +641,7 @@ def resume(code: Table, start: int, words: Words) -> int:
 
 
 @jit("int64(int64[::1], uint64[::1], int64[::1])")
-def first_stop(code: Table, words: Words, effects: Table) -> int:
+def first_stop(code: Table, words: Words, effects: Table) -> Any:
     """Index of the row that ends the program for `words`; the number of rows when none does.
 
     Derived words are written into `words`; effects[0] gets the bit of every effect met on the way.

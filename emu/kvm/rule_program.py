@@ -46,7 +46,7 @@ class Patience:
 @jit("int64(const uint8[::1], int64[::1], uint64[::1], int64[::1], int64[::1])")
 def first_stop_of_record(
     record: NDArray[np.uint8], fields: Table, words: Words, code: Table, effects: Table
-) -> int:
+) -> Any:
     """Take words from `record` by `fields` (offset, width, position), then walk the program."""
     load_words(record, fields, words)
     return first_stop(code, words, effects)
