@@ -46,7 +46,7 @@ from emu.kvm.nested_vmx.words import (
     VMCS12_WORDS,
     WHOLE_SIZE,
 )
-from emu.kvm.rule_program import Findings, RuleProgram
+from emu.kvm.rule_program import PreparedWalk, RuleProgram
 from vmcs.checks import Kind, Words
 from vmcs.vmx.vmcs12 import VMCS12_BYTES, VMCS12_REVISION
 
@@ -189,11 +189,11 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
     raise program.refusal(stop._replace(result=result), words)
 
 
-def findings(vmx: Vmx, state: memoryview) -> Findings:
-    """Every check that `state` breaks, as the vCPU is now."""
+def prepared(vmx: Vmx, state: memoryview) -> PreparedWalk:
+    """The program, the record and the words with which SET would walk `state` now."""
     whole = _whole(state)
     words, _ = _words(vmx, whole, len(state))
-    return set_program(vmx.release).findings(np.frombuffer(whole, np.uint8), words)
+    return PreparedWalk(set_program(vmx.release), np.frombuffer(whole, np.uint8), words)
 
 
 def _whole(state: memoryview) -> memoryview:
