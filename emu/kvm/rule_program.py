@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,3 +172,11 @@ class RuleProgram:
         if row.kind is not Kind.CHECK:
             raise ValueError(f"{row.name} is no check")
         return KvmError(self.ioctl, self.result(row, words), row.name, self.detail(row, words))
+
+
+class PreparedWalk(NamedTuple):
+    """A walk that has not been made: the program, the ioctl's structure, and all other words."""
+
+    program: RuleProgram
+    record: NDArray[np.uint8]
+    words: Words

@@ -22,11 +22,11 @@ from emu.kvm.nested_svm.set import (
     CP_VECTOR,
     EXCEPTION_VECTORS,
     VC_VECTOR,
-    findings,
+    prepared,
     set_nested_state,
 )
 from emu.kvm.nested_svm.state import ControlBlock, NestedState
-from emu.kvm.rule_program import Findings
+from emu.kvm.rule_program import PreparedWalk
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.svm_init import INITIAL_INTERCEPTS, INITIAL_MEMBERS
 from emu.kvm.vendor import VendorOperations
@@ -457,6 +457,6 @@ class Svm(VendorOperations):
         """KVM_SET_NESTED_STATE below the ioctl layer, with that layer's checks of the header."""
         return set_nested_state(self, state)
 
-    def nested_state_findings(self, state: memoryview) -> Findings:
-        """Every check of KVM_SET_NESTED_STATE that `state` breaks."""
-        return findings(self, state)
+    def prepared_walk(self, state: memoryview) -> PreparedWalk:
+        """What KVM_SET_NESTED_STATE would walk for `state`, as the vCPU is now."""
+        return prepared(self, state)

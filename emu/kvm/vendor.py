@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from emu.kvm.rule_program import Findings
+from emu.kvm.rule_program import Findings, PreparedWalk
 from emu.kvm.structs import DescriptorTable, Segment
 
 if TYPE_CHECKING:
@@ -176,5 +176,10 @@ class VendorOperations(ABC):
         """KVM_SET_NESTED_STATE below the ioctl layer: the non-negative return value."""
 
     @abstractmethod
+    def prepared_walk(self, state: memoryview) -> PreparedWalk:
+        """What KVM_SET_NESTED_STATE would walk for `state`, as the vCPU is now; changes nothing."""
+
     def nested_state_findings(self, state: memoryview) -> Findings:
         """Every check of KVM_SET_NESTED_STATE that `state` breaks; changes nothing."""
+        walk = self.prepared_walk(state)
+        return walk.program.findings(walk.record, walk.words)

@@ -31,15 +31,15 @@ from emu.kvm.nested_vmx.masks import Entry, Exit, PinBased, ProcBased, ProcBased
 from emu.kvm.nested_vmx.set import (
     PE_PG,
     capability_words,
-    findings,
     known_flags,
+    prepared,
     set_nested_state,
     set_program,
 )
 from emu.kvm.nested_vmx.state import NestedVmx
 from emu.kvm.nested_vmx.sync import exit_to_l1, leave_nested
 from emu.kvm.nested_vmx.vmcs_row import SEGMENT_NAMES, HardwareVmcs, hardware_vmcs
-from emu.kvm.rule_program import Findings
+from emu.kvm.rule_program import PreparedWalk
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.vendor import MsrRefused, VendorOperations
 from vmcs.checks import Words
@@ -587,9 +587,9 @@ class Vmx(VendorOperations):
         """KVM_SET_NESTED_STATE."""
         return set_nested_state(self, state)
 
-    def nested_state_findings(self, state: memoryview) -> Findings:
-        """Every check of KVM_SET_NESTED_STATE that `state` breaks."""
-        return findings(self, state)
+    def prepared_walk(self, state: memoryview) -> PreparedWalk:
+        """What KVM_SET_NESTED_STATE would walk for `state`, as the vCPU is now."""
+        return prepared(self, state)
 
     def timer_now(self) -> int:
         """L1's TSC in units of the VMX-preemption timer, in virtual time."""

@@ -141,7 +141,7 @@ def draw(matrices: Sequence[Matrix], path: Path) -> None:
     figure.legend(
         handles=patches, loc="lower center", ncols=len(patches), fontsize=8, frameon=False
     )
-    figure.tight_layout(rect=(0, 0.5 / size[1], 1, 1))
+    figure.tight_layout(rect=(0, 0.5 / size[1], 1, 0.98))
     metadata = {"Date": None} if path.suffix == ".svg" else None
     figure.savefig(path, dpi=130, metadata=metadata)
     pyplot.close(figure)

@@ -12,7 +12,7 @@ import numpy as np
 from emu.kvm.nested_svm.enter import leave_guest_mode, prepare_controls, save_l1_controls
 from emu.kvm.nested_svm.rules import PAGE_OFFSET, set_program
 from emu.kvm.nested_svm.words import BLOB_WORDS, ENVIRONMENT_WORDS
-from emu.kvm.rule_program import Findings
+from emu.kvm.rule_program import PreparedWalk
 from vmcs.checks import Kind
 from vmcs.nested_state import SIZE_WITH_VMCB12, VMCB12_OFFSET, NestedFlag
 from vmcs.svm.intercepts import ExceptionIntercept
@@ -40,15 +40,11 @@ def set_nested_state(svm: Svm, state: memoryview) -> int:
 
     Source: arch/x86/kvm/svm/nested.c: svm_set_nested_state.
     """
-    program = set_program(svm.release)
-    readable = len(state)
-    if readable < SIZE_WITH_VMCB12:
-        state = memoryview(bytes(state).ljust(SIZE_WITH_VMCB12, b"\0"))
-    words = program.template.copy()
-    words[_FIRST : _FIRST + len(ENVIRONMENT_WORDS)] = environment(svm, state, readable)
-    row = program.walk_record(np.frombuffer(state, np.uint8), words)
+    program, record, words = prepared(svm, state)
+    row = program.walk_record(record, words)
+    whole = memoryview(record)
     for name in program.effects:
-        EFFECTS[name](svm, state)
+        EFFECTS[name](svm, whole)
     if row is None:
         return 0
     if row.kind is Kind.CHECK:
@@ -56,15 +52,15 @@ def set_nested_state(svm: Svm, state: memoryview) -> int:
     return program.result(row, words)
 
 
-def findings(svm: Svm, state: memoryview) -> Findings:
-    """Every check that `state` breaks, as the vCPU is now."""
+def prepared(svm: Svm, state: memoryview) -> PreparedWalk:
+    """The program, the record and the words with which SET would walk `state` now."""
     program = set_program(svm.release)
     readable = len(state)
     if readable < SIZE_WITH_VMCB12:
         state = memoryview(bytes(state).ljust(SIZE_WITH_VMCB12, b"\0"))
     words = program.template.copy()
     words[_FIRST : _FIRST + len(ENVIRONMENT_WORDS)] = environment(svm, state, readable)
-    return program.findings(np.frombuffer(state, np.uint8), words)
+    return PreparedWalk(program, np.frombuffer(state, np.uint8), words)
 
 
 def environment(svm: Svm, state: memoryview, readable: int) -> tuple[int, ...]:
