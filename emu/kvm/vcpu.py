@@ -56,6 +56,8 @@ EVERYTHING: Final = 0x7F
 MP_RUNNABLE, MP_UNINITIALIZED, MP_INIT_RECEIVED, MP_HALTED, MP_SIPI_RECEIVED = range(5)
 MP_AP_RESET_HOLD: Final = 9
 
+NO_CPUID: Final = Cpuid()
+
 _SREGS_PROGRAMS: dict[int, tuple[Release, RuleProgram]] = {}
 
 
@@ -82,7 +84,7 @@ class Vcpu:
         self.host = vm.kvm.host
         self.memory = vm.memory
         self.behaviours = self.release.names("behaviours")
-        self.cpuid = Cpuid()
+        self.cpuid = NO_CPUID
         self.maxphyaddr = 36
         self.physical_reserved = ALL << 36 & ALL
         self.cr4_reserved = 0
