@@ -356,9 +356,10 @@ class Vmx(VendorOperations):
         return bool(self.loaded[PROC2] & ProcBased2.UNRESTRICTED_GUEST)
 
     def get_table(self, name: str) -> DescriptorTable:
-        """GDTR or IDTR."""
+        """GDTR or IDTR; the ABI has 16 bits for the limit."""
         of = VMCS_NAME[name]
-        return DescriptorTable(self.loaded[f"GUEST_{of}_BASE"], self.loaded[f"GUEST_{of}_LIMIT"])
+        limit = self.loaded[f"GUEST_{of}_LIMIT"] & 0xFFFF
+        return DescriptorTable(self.loaded[f"GUEST_{of}_BASE"], limit)
 
     def set_table(self, name: str, table: DescriptorTable) -> None:
         """Load GDTR or IDTR."""

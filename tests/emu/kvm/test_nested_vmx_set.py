@@ -255,3 +255,12 @@ def test_vmcs12_bytes_that_get_writes(release, count):
     vcpu.get_nested_state_into(buffer)
 
     assert b"\xff" * (4096 - count) == buffer[128 + count : 4224]
+
+
+def test_a_table_limit_of_l2_is_cut_to_16_bits_once_sregs_are_set():
+    vcpu = make_vcpu("6.12")
+    vcpu.set_nested_state(patched(GUEST_GDTR_LIMIT=0x12345))
+    before = get(vcpu.get_nested_state(), "GUEST_GDTR_LIMIT")
+    vcpu.set_sregs(vcpu.get_sregs())
+
+    assert (0x12345, 0x2345) == (before, get(vcpu.get_nested_state(), "GUEST_GDTR_LIMIT"))
