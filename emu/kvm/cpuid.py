@@ -112,7 +112,8 @@ class Cpuid:
         self._leaf = {(row.function, row.subleaf): row for row in reversed(self.rows)}
         self._has = {
             feature.name: bool(
-                self.register(feature.function, feature.subleaf, feature.register) >> feature.bit & 1
+                self.register(feature.function, feature.subleaf, feature.register) >> feature.bit
+                & 1
             )
             for feature in FEATURES
         }
