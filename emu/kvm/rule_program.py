@@ -1,4 +1,4 @@
-"""A program of rows (`vmcs.checks`) as an ioctl of one release runs it."""
+"""A program of rows (`vmcs.check_programs`) as an ioctl of one release runs it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu.errors import KvmError
-from vmcs.checks import (
-    Kind,
+from vmcs.check_programs import (
     Program,
-    Row,
     Table,
     Vocabulary,
     Words,
     compile_program,
-    describe,
     every_failure,
     first_stop,
     load_words,
 )
+from vmcs.checks import Kind, Row, describe
 from vmcs.jit import jit, jit_disabled
 
 Findings = tuple[tuple[Row, dict[str, int]], ...]

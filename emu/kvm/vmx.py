@@ -42,7 +42,7 @@ from emu.kvm.nested_vmx.vmcs_row import SEGMENT_NAMES, HardwareVmcs, hardware_vm
 from emu.kvm.rule_program import PreparedWalk
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.vendor import MsrRefused, VendorOperations
-from vmcs.checks import Words
+from vmcs.check_programs import Words
 
 if TYPE_CHECKING:
     from emu.kvm.host import Host

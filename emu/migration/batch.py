@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from emu.kvm import Kvm
 from emu.migration.capture import Capture
 from emu.migration.guest import load_registers, new_vcpu
-from vmcs.checks import Row, judge_records
+from vmcs.check_programs import judge_records
+from vmcs.checks import Row
 from vmcs.nested_state import VMCB12_OFFSET, VMCS12_OFFSET
 from vmcs.svm.vmcb import member
 from vmcs.vmx.vmcs12 import VMCS12_BASE, members_of

@@ -47,7 +47,8 @@ from emu.kvm.nested_vmx.words import (
     WHOLE_SIZE,
 )
 from emu.kvm.rule_program import PreparedWalk, RuleProgram
-from vmcs.checks import Kind, Words
+from vmcs.check_programs import Words
+from vmcs.checks import Kind
 from vmcs.vmx.vmcs12 import VMCS12_BYTES, VMCS12_REVISION
 
 if TYPE_CHECKING:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from tests.reference import naive_checks
 from tests.vmcs.svm.naive_vmrun import illegal
-from vmcs.checks import Kind, compile_program, every_failure, first_stop, first_stops, judge_records
+from vmcs.check_programs import (
+    compile_program,
+    every_failure,
+    first_stop,
+    first_stops,
+    judge_records,
+)
+from vmcs.checks import Kind
 from vmcs.svm.vmcb import VMCB, VMCB_SIZE, member
 from vmcs.svm.vmrun_checks import (
     CONSISTENCY_CHECKS,

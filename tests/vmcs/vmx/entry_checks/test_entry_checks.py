@@ -5,7 +5,8 @@ import pytest
 
 from tests.reference import naive_checks
 from tests.reference.breaking import break_alone
-from vmcs.checks import Kind, compile_program, every_failure, first_stop
+from vmcs.check_programs import compile_program, every_failure, first_stop
+from vmcs.checks import Kind
 from vmcs.vmx.entry_checks import (
     CONTROL_CHECKS,
     GUEST_STATE_CHECKS,
