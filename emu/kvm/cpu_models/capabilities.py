@@ -11,6 +11,7 @@ from functools import cache
 from typing import Final
 
 from emu.kvm.cpu_models.features import ALWAYS, PLACE, masks
+from emu.kvm.cpu_models.model import CONTROL_OF_FEATURE
 from emu.kvm.cpu_models.setup import Setup
 from emu.kvm.nested_vmx.capabilities import MSR_BASIC, MSR_ENTRY, MSR_EXIT, MSR_PROC2
 from vmcs.vmx.capability_msrs import BASIC
@@ -35,19 +36,6 @@ VMX_ADDS: Final[dict[str, Callable[[Setup], bool]]] = {
     "WAITPKG": _anywhere,
     "DS": lambda setup: setup.pmu and setup.model.pebs,
     "DTES64": lambda setup: setup.pmu and setup.model.pebs,
-}
-# Features that a guest needs a VMX control for (vmx_set_cpu_caps).
-VMX_NEEDS: Final = {
-    "INVPCID": ProcBased2.ENABLE_INVPCID,
-    "RDTSCP": ProcBased2.ENABLE_RDTSCP,
-    "RDPID": ProcBased2.ENABLE_RDTSCP,
-    "XSAVES": ProcBased2.ENABLE_XSAVES_XRSTORS,
-    "WAITPKG": ProcBased2.ENABLE_USER_WAIT_AND_PAUSE,
-    "SGX": ProcBased2.ENABLE_ENCLS_EXITING,
-    "SGX_LC": ProcBased2.ENABLE_ENCLS_EXITING,
-    "SGX1": ProcBased2.ENABLE_ENCLS_EXITING,
-    "SGX2": ProcBased2.ENABLE_ENCLS_EXITING,
-    "SGX_EDECCSSA": ProcBased2.ENABLE_ENCLS_EXITING,
 }
 # What kvm_amd adds, and where (svm_set_cpu_caps, svm_hardware_setup).
 SVM_ADDS: Final[dict[str, Callable[[Setup], bool]]] = {
@@ -183,7 +171,7 @@ def _vmx(setup: Setup, caps: Capabilities) -> None:
             _add(caps, feature)
     if model.allows(MSR_PROC2, ProcBased2.DESCRIPTOR_TABLE_EXITING):
         _add(caps, "UMIP")
-    for feature, control in VMX_NEEDS.items():
+    for feature, control in CONTROL_OF_FEATURE.items():
         if not model.allows(MSR_PROC2, control):
             _drop(caps, feature)
     if (

@@ -18,7 +18,7 @@ l1d_flush      false where Linux was told never to flush the L1 data cache at VM
 A file that holds what KVM itself gave to user space is one too: the `environment` of recorded
 verdicts, with `cpuid` (KVM_GET_SUPPORTED_CPUID) and `feature_msrs` (KVM_GET_MSRS).  What that KVM
 did not pass on is not known then, and is taken as absent; so are vulnerabilities, from what
-IA32_ARCH_CAPABILITIES leaves out.
+IA32_ARCH_CAPABILITIES leaves out.  A VMX control that a shown feature needs is taken as present.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from emu.errors import InputError
 from emu.kvm.cpu_models.features import PLACE, WORD
 from emu.kvm.cpuid import EAX, EBX, ECX, EDX
 from emu.kvm.host import AMD, INTEL
+from emu.kvm.nested_vmx.capabilities import MSR_BASIC, MSR_PROC2
+from vmcs.vmx.controls import ProcBased2
 
 CPU_MODELS: Final = ("skylake-x", "epyc-milan", "arrow-lake", "sapphire-rapids", "minimal-intel")
 """Names of the models that ship with the project."""
@@ -46,8 +48,7 @@ VENDORS: Final = {
     b"HygonGenuine": AMD,
 }
 MSR_IA32_ARCH_CAPABILITIES: Final = 0x10A
-MSR_VMX_BASIC: Final = 0x480
-REQUIRED_VMX_MSRS: Final = (*range(MSR_VMX_BASIC, 0x486), 0x487, 0x489)
+REQUIRED_VMX_MSRS: Final = (*range(MSR_BASIC, 0x486), 0x487, 0x489)
 NO_LEAF: Final = (0, 0, 0, 0)
 BASIC, EXTENDED, HYPERVISOR = 0x0, 0x8000_0000, 0x4000_0000
 
@@ -74,6 +75,20 @@ FREE_OF: Final = (
     FreeOf("RFDS_NO", 27, "RFDS"),
     FreeOf("ITS_NO", 62, "ITS"),
 )
+
+# Features that a guest needs a VMX control for (arch/x86/kvm/vmx/vmx.c: vmx_set_cpu_caps).
+CONTROL_OF_FEATURE: Final = {
+    "INVPCID": ProcBased2.ENABLE_INVPCID,
+    "RDTSCP": ProcBased2.ENABLE_RDTSCP,
+    "RDPID": ProcBased2.ENABLE_RDTSCP,
+    "XSAVES": ProcBased2.ENABLE_XSAVES_XRSTORS,
+    "WAITPKG": ProcBased2.ENABLE_USER_WAIT_AND_PAUSE,
+    "SGX": ProcBased2.ENABLE_ENCLS_EXITING,
+    "SGX_LC": ProcBased2.ENABLE_ENCLS_EXITING,
+    "SGX1": ProcBased2.ENABLE_ENCLS_EXITING,
+    "SGX2": ProcBased2.ENABLE_ENCLS_EXITING,
+    "SGX_EDECCSSA": ProcBased2.ENABLE_ENCLS_EXITING,
+}
 
 
 @dataclass(frozen=True)
@@ -172,6 +187,8 @@ def _model_of(data: Mapping[str, Any], name: str) -> CpuModel:
                 f"{name}: {given!r} lacks the VMX capability MSR {missing[0]:#x} "
                 "(was KVM's parameter nested off?)"
             )
+        if given == "feature_msrs":
+            msrs = _with_needed_controls(msrs, CpuModel(name, vendor, leaves, msrs))
     model = CpuModel(name, vendor, leaves, msrs, title=str(data.get("title", "")))
     capabilities = msrs.get(MSR_IA32_ARCH_CAPABILITIES, 0)
     facts: dict[str, Any] = {
@@ -194,6 +211,15 @@ def _model_of(data: Mapping[str, Any], name: str) -> CpuModel:
         provenance=str(data.get("provenance", data.get("uname", ""))),
         **facts,
     )
+
+
+def _with_needed_controls(msrs: Mapping[int, int], model: CpuModel) -> Mapping[int, int]:
+    """`msrs` with the secondary controls that features shown to guests need."""
+    needed = 0
+    for feature, control in CONTROL_OF_FEATURE.items():
+        if model.has(feature):
+            needed |= int(control)
+    return MappingProxyType({**msrs, MSR_PROC2: msrs.get(MSR_PROC2, 0) | needed << 32})
 
 
 def _number(value: object, bits: int) -> int | None:
