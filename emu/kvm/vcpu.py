@@ -60,16 +60,17 @@ MP_AP_RESET_HOLD: Final = 9
 
 NO_CPUID: Final = Cpuid()
 
-_SREGS_PROGRAMS: dict[int, tuple[Release, RuleProgram]] = {}
+_SREGS_PROGRAMS: dict[frozenset[str], RuleProgram] = {}
 
 
 def sregs_program(release: Release) -> RuleProgram:
     """The checks of KVM_SET_SREGS that `release` makes."""
-    kept = _SREGS_PROGRAMS.get(id(release))
-    if kept is None:
-        program = RuleProgram("KVM_SET_SREGS", SREGS_RULES, WORDS, release.names("sregs_rules"))
-        _SREGS_PROGRAMS[id(release)] = kept = (release, program)
-    return kept[1]
+    enforced = release.names("sregs_rules")
+    program = _SREGS_PROGRAMS.get(enforced)
+    if program is None:
+        program = RuleProgram("KVM_SET_SREGS", SREGS_RULES, WORDS, enforced)
+        _SREGS_PROGRAMS[enforced] = program
+    return program
 
 
 class Vcpu:

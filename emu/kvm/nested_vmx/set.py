@@ -8,7 +8,6 @@ from errno import EINVAL
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emu.kvm.control_registers import CR4
 from emu.kvm.nested_vmx.capabilities import (
@@ -90,24 +89,19 @@ VARYING: Final = (
     "PDPTE3",
 )
 
-_PROGRAMS: dict[int, tuple[Release, RuleProgram, NDArray[np.intp]]] = {}
+POSITIONS: Final = np.array([NAMES.index(name) for name in VARYING], np.intp)
+
+_PROGRAMS: dict[frozenset[str], RuleProgram] = {}
 
 
 def set_program(release: Release) -> RuleProgram:
-    """The program of `release`, compiled once."""
-    kept = _PROGRAMS.get(id(release))
-    if kept is None:
-        enforced = release.names("vmx_rules")
+    """The rules that `release` enforces, compiled once for all releases with the same ones."""
+    enforced = release.names("vmx_rules")
+    program = _PROGRAMS.get(enforced)
+    if program is None:
         program = RuleProgram(IOCTL, SET_PROGRAM, NAMES, enforced, BLOB_WORDS)
-        positions = np.array([program.vocabulary.index(name) for name in VARYING], np.intp)
-        _PROGRAMS[id(release)] = kept = (release, program, positions)
-    return kept[1]
-
-
-def set_positions(release: Release) -> NDArray[np.intp]:
-    """Where the words of `VARYING` stand."""
-    set_program(release)
-    return _PROGRAMS[id(release)][2]
+        _PROGRAMS[enforced] = program
+    return program
 
 
 def known_flags(release: Release) -> int:
@@ -233,7 +227,7 @@ def _words(vmx: Vmx, state: memoryview, given: int) -> tuple[Words, tuple[int, .
         *FOUR_WORDS.unpack(pdptes or NO_PDPTES),
     )
     words = vmx.fixed_words()
-    words[set_positions(vmx.release)] = np.array(values, np.uint64)
+    words[POSITIONS] = np.array(values, np.uint64)
     return words, values
 
 
