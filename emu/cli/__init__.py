@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import click
@@ -49,15 +48,28 @@ class Subcommands(click.Group):
             formatter.write_dl(list(SUBCOMMANDS.items()))
 
 
-def _version() -> str:
+def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - not small
+
     try:
-        return version("nestling")
+        found = version("nestling")
     except PackageNotFoundError:
-        return "from a source tree"
+        found = "unknown: it runs from a source tree"
+    click.echo(f"nestling, version {found}")
+    ctx.exit()
 
 
 @click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="nestling")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def nestling() -> None:
     """Test nested virtualization without the hardware: KVM nested state of every Linux release."""
 

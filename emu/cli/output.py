@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from emu.errors import InputError
-from emu.releases import RELEASES, release
-from emu.releases.kernel_file import load_kernel
-from emu.releases.schema import Release
+
+if TYPE_CHECKING:
+    from emu.releases.schema import Release
 
 COLOURS = {"accepted": "green", "lost": "yellow", "refused": "red", "impossible": "bright_black"}
 COMPILED_PACKAGES = ("vmcs", "emu")
@@ -24,16 +25,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="The result a
 def kernel(name: str) -> Release:
     """The release `name`, or the kernel that the TOML file of that name describes."""
     if name.endswith(".toml"):
+        from emu.releases.kernel_file import load_kernel  # noqa: PLC0415 - with a TOML parser
+
         return load_kernel(name)
+    from emu.releases import release  # noqa: PLC0415 - a module a release
+
     return release(name)
 
 
 def kernels(names: Sequence[str], default: Iterable[Release] | None = None) -> list[Release]:
     """The kernels that the user names, one by one or with commas; all releases for none."""
     listed = [part for name in names for part in name.split(",") if part]
-    if not listed:
-        return list(default if default is not None else RELEASES.values())
-    return [kernel(name) for name in listed]
+    if listed:
+        return [kernel(name) for name in listed]
+    if default is not None:
+        return list(default)
+    from emu.releases import RELEASES  # noqa: PLC0415 - a module a release
+
+    return list(RELEASES.values())
 
 
 def print_json(value: object) -> None:

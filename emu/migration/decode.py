@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
+from emu.releases import first_with
 from vmcs.byte_layout import FieldAt
 from vmcs.nested_state import (
     HEADER_ADDITIONS,
@@ -23,13 +25,8 @@ from vmcs.nested_state import (
     VmxHeaderFlag,
     header_rows,
 )
-from vmcs.schema import BitTable, Layout
-from vmcs.svm import control_bits, intercepts
-from vmcs.svm.exit_codes import SvmExit
-from vmcs.svm.vmcb import VMCB_MEMBERS
-from vmcs.vmx import exit_reasons
-from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased, ProcBased2
-from vmcs.vmx.vmcs12 import VMCS12_ADDITIONS, VMCS12_BYTES, VMCS12_REVISION, vmcs12_rows
+from vmcs.schema import BitTable, CodeTable, Layout
+from vmcs.vmx.vmcs12 import VMCS12_ADDITIONS, VMCS12_BYTES, VMCS12_REVISION
 
 LEGAL_SIZES = {
     Format.VMX: (HEADER_SIZE, SIZE_WITH_VMCS12, SIZE_WITH_SHADOW_VMCS12),
@@ -39,7 +36,11 @@ LEGAL_SIZES = {
 
 @dataclass(frozen=True)
 class Member:
-    """One member: where it stands, what it holds, what that means, and what is unusual about it."""
+    """One member: where it stands, what it holds, what that means, and what is unusual about it.
+
+    `since` has the oldest release that knows the member, or each name of `meaning`, where not every
+    release with nested state of this format does.
+    """
 
     name: str
     offset: int
@@ -47,6 +48,7 @@ class Member:
     value: int
     meaning: tuple[str, ...] = ()
     notice: str = ""
+    since: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,68 +60,56 @@ class Section:
     zero_members: int = 0
 
 
+Shape = Layout | type[BitTable] | type[CodeTable]
 Meaning = Callable[[int], tuple[str, ...]]
 
 
-def _names(table: type[BitTable]) -> Meaning:
-    shown = (1 << table.width) - 1 & ~(table.reserved_mask() & table.default1_mask())
-    return lambda value: table.names_of(value & shown)
+class Words(NamedTuple):
+    """Members that lie behind one another, and by name: the formats of some, what others say."""
+
+    rows: Sequence[FieldAt]
+    formats: Mapping[str, Shape]
+    meanings: Mapping[str, Meaning]
 
 
-def _layout(layout: Layout) -> Meaning:
-    return layout.describe
-
-
-def _pointer(value: int) -> tuple[str, ...]:
+def pointer(value: int) -> tuple[str, ...]:
+    """What a guest-physical address says that is all ones where there is none."""
     return ("none",) if value == INVALID_GPA else ()
 
 
-def _exit_code(value: int) -> tuple[str, ...]:
-    name = SvmExit.name_of(value)
-    return (name,) if name else ()
-
-
-MEANINGS: dict[str, Meaning] = {
-    "flags": _names(NestedFlag),
-    "format": lambda value: (Format(value).name,) if value in (0, 1) else (),
-    "smm_flags": _names(SmmFlag),
-    "vmx_flags": _names(VmxHeaderFlag),
-    "vmxon_pa": _pointer,
-    "vmcs12_pa": _pointer,
-    "vmcs_link_pointer": _pointer,
-    "pin_based_vm_exec_control": _names(PinBased),
-    "cpu_based_vm_exec_control": _names(ProcBased),
-    "secondary_vm_exec_control": _names(ProcBased2),
-    "vm_exit_controls": _names(Exit),
-    "vm_entry_controls": _names(Entry),
-    "vm_exit_reason": lambda value: (exit_reasons.describe(value),),
-    "int_ctl": _layout(control_bits.INT_CTL),
-    "int_vector": _layout(control_bits.INT_VECTOR),
-    "int_state": _names(control_bits.IntState),
-    "event_inj": _layout(control_bits.EVENT_INJ),
-    "exit_int_info": _layout(control_bits.EXIT_INT_INFO),
-    "misc_ctl": _names(control_bits.MiscControl),
-    "misc_ctl2": _names(control_bits.MiscControl2),
-    "clean": _names(control_bits.Clean),
-    "exit_code": _exit_code,
-}
-MEANINGS |= {
-    f"{name}.attrib": _layout(control_bits.SEGMENT_ATTRIBUTES)
-    for name in ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
-}
-# Control words whose reserved bits are worth a mark: default1 bits are set by rule.
-RESERVED: Mapping[str, type[BitTable]] = {
+HEADER_FORMATS: Final[Mapping[str, Shape]] = {
     "flags": NestedFlag,
+    "format": Format,
     "smm_flags": SmmFlag,
     "vmx_flags": VmxHeaderFlag,
-    "pin_based_vm_exec_control": PinBased,
-    "cpu_based_vm_exec_control": ProcBased,
-    "secondary_vm_exec_control": ProcBased2,
-    "vm_exit_controls": Exit,
-    "vm_entry_controls": Entry,
-    "misc_ctl": control_bits.MiscControl,
-    "misc_ctl2": control_bits.MiscControl2,
 }
+HEADER_MEANINGS: Final[Mapping[str, Meaning]] = {"vmxon_pa": pointer, "vmcs12_pa": pointer}
+# Members that not every release knows: the fact of a release that has them, and their name there.
+LATER_MEMBERS: Final = {
+    "vmx_flags": ("vmx_header", "flags"),
+    "preemption_timer_deadline": ("vmx_header", "preemption_timer_deadline"),
+    "gpat": ("svm_header", "gpat"),
+    **{name: ("vmcs12_fields", name) for name in VMCS12_ADDITIONS},
+}
+
+
+def _says(shape: Shape, value: int) -> tuple[str, ...]:
+    """What `value` says under its format; bits that must be 1 for whoever ignores them left out."""
+    if isinstance(shape, Layout):
+        return shape.describe(value)
+    if issubclass(shape, BitTable):
+        shown = (1 << shape.width) - 1 & ~(shape.reserved_mask() & shape.default1_mask())
+        return shape.names_of(value & shown)
+    return (shape.name_of(value) or "unknown",)
+
+
+def _reserved(shape: Shape, value: int) -> int:
+    """Bits of `value` that its format reserves."""
+    if isinstance(shape, Layout):
+        return value & shape.reserved_mask()
+    if issubclass(shape, BitTable):
+        return value & shape.reserved_mask() & ~shape.default1_mask()
+    return 0
 
 
 def decode(blob: bytes, everything: bool = False) -> list[Section]:
@@ -132,15 +122,19 @@ def decode(blob: bytes, everything: bool = False) -> list[Section]:
     size = int.from_bytes(blob[4:8], "little")
     sections = [_header(blob, form, size)]
     if form is Format.VMX:
-        rows = vmcs12_rows(*VMCS12_ADDITIONS)
+        from emu.migration import vmx_words  # noqa: PLC0415 - a state has one format
+
         pages = (("vmcs12", VMCS12_OFFSET), ("shadow vmcs12", SHADOW_VMCS12_OFFSET))
         for title, start in pages:
             page = blob[start : start + VMCS12_PAGE]
             if len(page) >= VMCS12_BYTES and (size > start or any(page)):
-                sections.append(_page(title, page, rows, _vmcs12_notices(page, title), everything))
+                notices = _vmcs12_notices(page, title)
+                sections.append(_page(title, page, vmx_words.WORDS, notices, everything))
     elif len(blob) > VMCB12_OFFSET:
+        from emu.migration import svm_words  # noqa: PLC0415 - a state has one format
+
         page = blob[VMCB12_OFFSET : VMCB12_OFFSET + VMCS12_PAGE]
-        sections.append(_page("vmcb12", page, VMCB_MEMBERS, {}, everything))
+        sections.append(_page("vmcb12", page, svm_words.WORDS, {}, everything))
     known_end = max(LEGAL_SIZES[form])
     if any(blob[known_end:]):
         tail = Member("beyond", known_end, len(blob) - known_end, 0, (), "no kernel reads it")
@@ -155,6 +149,7 @@ def unusual(sections: Sequence[Section]) -> list[tuple[str, Member]]:
 
 def _header(blob: bytes, form: Format, size: int) -> Section:
     rows = header_rows(form, *HEADER_ADDITIONS[form])
+    words = Words(rows, HEADER_FORMATS, HEADER_MEANINGS)
     notices: dict[str, str] = {}
     flags = int.from_bytes(blob[:2], "little")
     guest = bool(flags & NestedFlag.GUEST_MODE)
@@ -169,7 +164,7 @@ def _header(blob: bytes, form: Format, size: int) -> Section:
         notices["flags"] = "GIF_SET belongs to SVM"
     entries: list[Member] = []
     for row in rows:
-        entries += _entries(row, blob, notices, always=not row.reserved)
+        entries += _entries(row, blob, words, notices, always=not row.reserved)
     return Section("header", tuple(entries))
 
 
@@ -186,17 +181,17 @@ def _vmcs12_notices(page: bytes, title: str) -> dict[str, str]:
 def _page(
     title: str,
     page: bytes,
-    rows: Sequence[FieldAt],
+    words: Words,
     notices: Mapping[str, str],
     everything: bool,
 ) -> Section:
     entries: list[Member] = []
     zero = 0
-    for row in rows:
-        found = list(_entries(row, page, notices, everything and not row.reserved))
+    for row in words.rows:
+        found = list(_entries(row, page, words, notices, everything and not row.reserved))
         entries += found
         zero += not found and not row.reserved
-    end = rows[-1].end
+    end = words.rows[-1].end
     if any(page[end:]):
         where = end + next(i for i, byte in enumerate(page[end:]) if byte)
         notice = f"not zero from byte {where} on; KVM neither reads nor clears it"
@@ -205,26 +200,36 @@ def _page(
 
 
 def _entries(
-    row: FieldAt, data: bytes, notices: Mapping[str, str], always: bool = False
+    row: FieldAt,
+    data: bytes,
+    words: Words,
+    notices: Mapping[str, str],
+    always: bool = False,
 ) -> Iterator[Member]:
-    """A member as entries: none where it is zero, six for the words of the intercept vector."""
+    """A member as an entry; none where it is zero, unless `always`."""
     raw = data[row.offset : row.end]
-    if row.name == "intercepts":
-        words = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, len(raw), 4)]
-        if any(words):
-            value = int.from_bytes(raw, "little")
-            yield Member(row.name, row.offset, row.size, value, intercepts.names_of(words))
-        return
     if not any(raw) and not always:
         return
     value = int.from_bytes(raw, "little")
     notice = notices.get(row.name, "")
     if row.reserved:
         notice = notice or "reserved, but not zero"
-    table = RESERVED.get(row.name)
-    if table is not None and not notice:
-        bits = value & table.reserved_mask() & ~table.default1_mask()
-        if bits:
+    meaning: tuple[str, ...] = ()
+    if row.name in words.meanings:
+        meaning = words.meanings[row.name](value)
+    elif row.name in words.formats:
+        meaning = _says(words.formats[row.name], value)
+        bits = _reserved(words.formats[row.name], value)
+        if bits and not notice:
             notice = f"reserved bits {bits:#x}"
-    meaning = MEANINGS[row.name](value) if row.name in MEANINGS else ()
-    yield Member(row.name, row.offset, row.size, value, meaning, notice)
+    since: tuple[str, ...] = ()
+    if row.name == "flags":
+        since = tuple(_since("nested_flags", f"KVM_STATE_NESTED_{name}") for name in meaning)
+    elif row.name in LATER_MEMBERS:
+        since = (_since(*LATER_MEMBERS[row.name]),)
+    yield Member(row.name, row.offset, row.size, value, meaning, notice, since)
+
+
+def _since(fact: str, member: str) -> str:
+    found = first_with(fact, member)
+    return found.name if found else ""

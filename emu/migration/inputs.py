@@ -6,10 +6,13 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emu.errors import InputError, StateError
 from emu.migration.capture import Capture, of_blob, shipped
-from emu.migration.qemu_stream import CpuSection, QemuStream, StreamError
+
+if TYPE_CHECKING:
+    from emu.migration.qemu_stream import CpuSection
 
 STREAM_MAGICS = (b"QEVM", b"LibvirtQemudSave", b"LibvirtQemudPart")
 HEXADECIMAL = re.compile(rb"\A[0-9a-fA-F\s]+\Z")
@@ -73,6 +76,11 @@ def _of_json(data: bytes, where: str) -> list[Capture]:
 
 
 def _of_stream(data: bytes, where: str) -> list[Capture]:
+    from emu.migration.qemu_stream import (  # noqa: PLC0415 - few files are streams
+        QemuStream,
+        StreamError,
+    )
+
     try:
         stream = QemuStream.parse(data)
     except StreamError as error:
