@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from errno import EINVAL
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
 
 IOCTL = "KVM_SET_VCPU_EVENTS"
 MP_INIT_RECEIVED = 2
+DEBUG, PAGE_FAULT = 1, 14
+
+# SDM, "Debug Status Register (DR6)"; bit 12 of a #DB's payload is no bit of DR6.
+DR6_BREAKPOINTS, DR6_ENABLED_BREAKPOINT, DR6_RTM = 0xF, 1 << 12, 1 << 16
 
 
 def get_vcpu_events(vcpu: Vcpu) -> VcpuEvents:
     """Source: arch/x86/kvm/x86.c: kvm_vcpu_ioctl_x86_get_vcpu_events."""
-    now = vcpu.events
     payload = vcpu.vm.exception_payload_enabled
+    if not payload and "get_events_delivers_payload" in vcpu.behaviours:
+        _deliver_payload(vcpu)
+    now = vcpu.events
     soft = now.exception_nr in (3, 4)
     injected, pending = now.exception_injected, now.exception_pending
     if not payload:
@@ -51,6 +58,23 @@ def get_vcpu_events(vcpu: Vcpu) -> VcpuEvents:
         smi_latched_init=int(vcpu.pending_init),
         triple_fault_pending=now.triple_fault_pending if vcpu.vm.triple_fault_event else 0,
     )
+
+
+def _deliver_payload(vcpu: Vcpu) -> None:
+    """Put the payload of a pending exception where the guest will read it: CR2 or DR6.
+
+    Source: arch/x86/kvm/x86.c: kvm_deliver_exception_payload.
+    """
+    now = vcpu.events
+    if not (now.exception_pending and now.exception_has_payload):
+        return
+    if now.exception_nr == PAGE_FAULT:
+        vcpu.cr2 = now.exception_payload
+    elif now.exception_nr == DEBUG:
+        payload = now.exception_payload
+        dr6 = (vcpu.debug.dr6 & ~DR6_BREAKPOINTS | DR6_RTM | payload) ^ (payload & DR6_RTM)
+        vcpu.debug = replace(vcpu.debug, dr6=dr6 & ~DR6_ENABLED_BREAKPOINT)
+    vcpu.events = now.replaced(exception_has_payload=0, exception_payload=0)
 
 
 def set_vcpu_events(vcpu: Vcpu, events: VcpuEvents) -> None:
@@ -80,6 +104,9 @@ def set_vcpu_events(vcpu: Vcpu, events: VcpuEvents) -> None:
         events.exception_nr > 31 or events.exception_nr == 2
     ):
         raise KvmError(IOCTL, EINVAL, "events_exception_vector", str(events.exception_nr))
+    in_l2 = events.exception_injected and vcpu.operations.in_guest_mode
+    if in_l2 and "events_refuse_exception_in_l2" in vcpu.behaviours:
+        raise KvmError(IOCTL, EINVAL, "events_exception_in_l2", str(events.exception_nr))
     if (
         "events_mind_latched_init" in vcpu.behaviours
         and flags & VALID_SMM
@@ -118,5 +145,6 @@ def _set_smm(vcpu: Vcpu, events: VcpuEvents) -> None:
     vcpu.smi_pending = bool(events.smi_pending)
     if smm:
         vcpu.smm_inside_nmi = bool(events.smi_smm_inside_nmi)
-    if vcpu.vm.irqchip_in_kernel:
+    takes_init = smm or "latched_init_only_in_smm" not in vcpu.behaviours
+    if takes_init and vcpu.vm.irqchip_in_kernel:
         vcpu.pending_init = bool(events.smi_latched_init)

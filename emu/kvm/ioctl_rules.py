@@ -75,6 +75,7 @@ IOCTL_RULES: Final = (
     IoctlRule("events_flags_known", "KVM_SET_VCPU_EVENTS", "EINVAL", "the flags are ones that this kernel knows", _EVENTS),
     IoctlRule("events_payload_enabled", "KVM_SET_VCPU_EVENTS", "EINVAL", "KVM_CAP_EXCEPTION_PAYLOAD is enabled where a payload is given", _EVENTS),
     IoctlRule("events_exception_vector", "KVM_SET_VCPU_EVENTS", "EINVAL", "an exception has a vector up to 31 that is not NMI's", _EVENTS),
+    IoctlRule("events_exception_in_l2", "KVM_SET_VCPU_EVENTS", "EINVAL", "no exception is injected while the vCPU is in guest mode", _EVENTS),
     IoctlRule("events_smm_while_waiting_for_sipi", "KVM_SET_VCPU_EVENTS", "EINVAL", "no SMM or pending SMI while INIT is latched", _EVENTS),
     IoctlRule("events_triple_fault_enabled", "KVM_SET_VCPU_EVENTS", "EINVAL", "KVM_CAP_X86_TRIPLE_FAULT_EVENT is enabled where a triple fault is given", _EVENTS),
     IoctlRule("msr_known", SET_MSRS, "", "the MSR exists for this guest under this kernel", _MSR),

@@ -223,6 +223,8 @@ class Svm(VendorOperations):
                 if not vcpu.smm:
                     self.nested.initialized = False
                     self.nested.last_vmcb12_gpa = INVALID_GPA
+        elif not efer & EFER.SVME and self.does("svm_efer_without_svme_sets_gif"):
+            self.set_gif(True)
         self.vmcb["efer"] = efer | EFER.SVME
 
     def _allocate_nested(self) -> None:

@@ -213,6 +213,17 @@ class Vcpu:
         self.pdptrs_from_user_space = False
         return True
 
+    def pdptes_unchanged(self) -> bool:
+        """Whether the PDPTEs in memory at CR3 are those that are loaded.
+
+        Source: arch/x86/kvm/x86.c: pdptrs_changed.
+        """
+        if not self.in_cache & IN_CACHE_PDPTR:
+            return False
+        data = self.memory.read(self.read_cr3() & 0xFFFF_FFE0, 32)
+        entries = b"".join(entry.to_bytes(8, "little") for entry in self.pdptrs)
+        return data == entries
+
     # Registers -------------------------------------------------------------------------------
     def get_regs(self) -> Regs:
         """KVM_GET_REGS."""

@@ -225,7 +225,8 @@ class Vmx(VendorOperations):
     def switch_to(self, vmcs: HardwareVmcs) -> None:
         """Load another VMCS and forget what was cached (nested.c: vmx_switch_vmcs)."""
         self.loaded = vmcs
-        self.vcpu.in_cache &= ~LAZY_REGISTERS
+        keeps = self.does("vmcs_switch_keeps_registers")
+        self.vcpu.in_cache &= ~(CACHED_CR0 | CACHED_CR4 if keeps else LAZY_REGISTERS)
 
     # Control registers -----------------------------------------------------------------------
     def cache_register(self, register: int) -> None:

@@ -11,6 +11,7 @@ PREPARE_VMCS02 = "arch/x86/kvm/vmx.c: prepare_vmcs02"
 NESTED = "arch/x86/kvm/vmx.c: nested"
 VMX_GET_NESTED_STATE = "arch/x86/kvm/vmx.c: vmx_get_nested_state"
 NESTED_ENABLE_EVMCS = "arch/x86/kvm/vmx.c: nested_enable_evmcs"
+SET_VCPU_EVENTS = "arch/x86/kvm/x86.c: kvm_vcpu_ioctl_x86_set_vcpu_events"
 
 LINUX_4_20 = after(
     LINUX_4_19,
@@ -35,6 +36,7 @@ LINUX_4_20 = after(
     Added("vmx_rules", "eptp_walk_length", seen=CHECK_VMENTRY_PREREQS),
     Added("vmx_rules", "eptp_reserved", seen=CHECK_VMENTRY_PREREQS),
     Added("behaviours", "vmx_nested_by_default", seen=NESTED),
+    Removed("behaviours", "events_refuse_exception_in_l2", seen=SET_VCPU_EVENTS),
     Added("behaviours", "evmcs_has_vmcs12", seen=VMX_GET_NESTED_STATE),
     Added("behaviours", "evmcs_flag_means_enabled", seen=VMX_GET_NESTED_STATE),
     Added("behaviours", "evmcs_narrows_msrs", seen=NESTED_ENABLE_EVMCS),

@@ -11,6 +11,7 @@ KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 SVM_SET_CPU_CAPS = "arch/x86/kvm/svm/svm.c: svm_set_cpu_caps"
 DO_CPUID_FUNC = "arch/x86/kvm/cpuid.c: __do_cpuid_func"
 NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
+SVM_EFER = "arch/x86/kvm/svm/svm.c: svm_set_efer"
 
 LINUX_5_10 = after(
     LINUX_5_9,
@@ -19,6 +20,7 @@ LINUX_5_10 = after(
     Removed("svm_rules", "msrpm_in_memory", seen=SVM_SET),
     Removed("svm_rules", "set_gif_after_entry", seen=SVM_SET),
     Added("svm_rules", "request_pages", seen=SVM_SET),
+    Removed("behaviours", "svm_efer_without_svme_sets_gif", seen=SVM_EFER),
     Changed("svm_save_bytes", 1032, seen=SAVE_AREA),
     Added("capabilities", "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", seen=KVM_VM_IOCTL_CHECK_EXTENSION),
     Added("cpuid", "TSXLDTRK", seen=KVM_SET_CPU_CAPS),

@@ -20,6 +20,8 @@ KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 DO_CPUID_FUNC = "arch/x86/kvm/cpuid.c: __do_cpuid_func"
 KVM_GET_ARCH_CAPABILITIES = "arch/x86/kvm/x86.c: kvm_get_arch_capabilities"
 KVM_SUPPORTED_ARCH_CAP = "arch/x86/kvm/x86.c: KVM_SUPPORTED_ARCH_CAP"
+NESTED_VMX_VMEXIT = "arch/x86/kvm/vmx/nested.c: nested_vmx_vmexit"
+ENTER_NON_ROOT_MODE = "arch/x86/kvm/vmx/nested.c: nested_vmx_enter_non_root_mode"
 
 LINUX_5_10_262 = after(
     LINUX_5_10,
@@ -37,6 +39,8 @@ LINUX_5_10_262 = after(
     Removed("behaviours", "capability_msrs_only_narrow", seen=VMX_RESTORE_CONTROL_MSR),
     Removed("behaviours", "unusable_rights_alone", seen=VMX_SEGMENT_ACCESS_RIGHTS),
     Added("behaviours", "flushes_rare_on_get", seen=VMX_GET_NESTED_STATE),
+    Added("behaviours", "vmexit_drops_page_request", seen=NESTED_VMX_VMEXIT),
+    Removed("behaviours", "keeps_l1_msrs_by_control_alone", seen=ENTER_NON_ROOT_MODE),
     Removed("vmx_rules", "legacy_mode_excludes_64_bit_host", seen=NESTED_VMX_CHECK_HOST_STATE),
     Removed("vmx_rules", "long_mode_needs_64_bit_host", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "guest_paging_needs_protection", seen=NESTED_VMX_CHECK_GUEST_STATE),

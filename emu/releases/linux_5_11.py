@@ -16,6 +16,7 @@ VMX_APIC_INIT_SIGNAL_BLOCKED = "arch/x86/kvm/vmx/vmx.c: vmx_apic_init_signal_blo
 NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
 KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 KVM_GET_ARCH_CAPABILITIES = "arch/x86/kvm/x86.c: kvm_get_arch_capabilities"
+NESTED_VMX_VMEXIT = "arch/x86/kvm/vmx/nested.c: nested_vmx_vmexit"
 
 LINUX_5_11 = after(
     LINUX_5_10,
@@ -23,6 +24,7 @@ LINUX_5_11 = after(
     Added("svm_rules", "set_run_pending", seen=SVM_SET),
     Changed("svm_control_bytes", 272, seen=CONTROL_AREA),
     Added("behaviours", "flushes_rare_on_get", seen=VMX_GET_NESTED_STATE),
+    Added("behaviours", "vmexit_drops_page_request", seen=NESTED_VMX_VMEXIT),
     Added("behaviours", "syncs_wait_for_sipi", seen=SYNC_VMCS02_TO_VMCS12),
     Removed("vmx_rules", "guest_activity_active_or_hlt", seen=NESTED_CHECK_GUEST_NON_REG_STATE),
     Added("vmx_rules", "guest_activity_known", seen=NESTED_CHECK_GUEST_NON_REG_STATE),

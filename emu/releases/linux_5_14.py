@@ -1,7 +1,7 @@
 """Linux 5.14: what nested virtualization gained over 5.13."""
 
 from emu.releases.linux_5_13 import LINUX_5_13
-from emu.releases.schema import Added, Removed, after
+from emu.releases.schema import Added, Changed, Removed, after
 
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
 STRUCT_VMCS12 = "arch/x86/kvm/vmx/vmcs12.h: struct vmcs12"
@@ -13,11 +13,15 @@ KVM_APIC_ACCEPT_EVENTS_BETWEEN = (
 )
 NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
 DO_CPUID_FUNC = "arch/x86/kvm/cpuid.c: __do_cpuid_func"
+SVM_LOAD_CR3 = "arch/x86/kvm/svm/nested.c: nested_svm_load_cr3"
+CONTROL_AREA = "arch/x86/include/asm/svm.h: struct vmcb_control_area"
 
 LINUX_5_14 = after(
     LINUX_5_13,
     "5.14",
     Added("behaviours", "svm_hsave_page_aligned", seen=f"{SVM_MSR} (between 5.12 and 5.14)"),
+    Added("svm_rules", "vcpu_cr3_width", seen=SVM_LOAD_CR3),
+    Changed("svm_control_bytes", 1024, seen=f"{CONTROL_AREA} (between 5.12 and 5.14)"),
     Added("vmcs12_fields", "tsc_multiplier", seen=STRUCT_VMCS12),
     Added("capabilities", "KVM_CAP_SREGS2", seen=CHECK_EXTENSION_BETWEEN),
     Added("vmx_rules", "mark_evmcs_map_pending", seen=VMX_SET_NESTED_STATE),

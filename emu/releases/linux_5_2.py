@@ -25,6 +25,7 @@ LINUX_5_2 = after(
     Added("vmx_rules", "evmcs_needs_capability", seen=VMX_SET_NESTED_STATE),
     Added("vmx_rules", "left_vmx_operation", seen=VMX_SET_NESTED_STATE),
     Removed("behaviours", "evmcs_flag_means_enabled", seen=VMX_GET_NESTED_STATE),
+    Removed("behaviours", "refusal_keeps_run_pending", seen=VMX_SET_NESTED_STATE),
     Added("vmx_rules", "host_sysenter_esp_canonical", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "host_sysenter_eip_canonical", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "host_pat_memory_types", seen=NESTED_VMX_CHECK_HOST_STATE),

@@ -10,6 +10,7 @@ VMX_SET_VMX_MSR = "arch/x86/kvm/vmx/nested.c: vmx_set_vmx_msr"
 DO_CPUID_7_MASK = "arch/x86/kvm/cpuid.c: do_cpuid_7_mask"
 DO_CPUID_FUNC = "arch/x86/kvm/cpuid.c: __do_cpuid_func"
 NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
+FREE_NESTED = "arch/x86/kvm/vmx/nested.c: free_nested"
 
 LINUX_5_3 = after(
     LINUX_5_2,
@@ -18,6 +19,7 @@ LINUX_5_3 = after(
     Removed("behaviours", "syncs_pat", seen=SYNC_VMCS02_TO_VMCS12),
     Removed("behaviours", "syncs_pdptrs_always", seen=SYNC_VMCS02_TO_VMCS12),
     Removed("behaviours", "flushes_rare_on_get", seen=VMX_GET_NESTED_STATE),
+    Added("behaviours", "leaving_drops_page_request", seen=FREE_NESTED),
     Added("vmx_rules", "host_cs_rpl_ti", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "host_ss_rpl_ti", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "host_ds_rpl_ti", seen=NESTED_VMX_CHECK_HOST_STATE),

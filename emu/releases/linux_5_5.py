@@ -12,6 +12,7 @@ NESTED_VMX_PMU_ENTRY_EXIT_CTLS_UPDATE = (
 )
 SVM_XSAVES_SUPPORTED = "arch/x86/kvm/svm.c: svm_xsaves_supported"
 KVM_GET_ARCH_CAPABILITIES = "arch/x86/kvm/x86.c: kvm_get_arch_capabilities"
+SET_VCPU_EVENTS = "arch/x86/kvm/x86.c: kvm_vcpu_ioctl_x86_set_vcpu_events"
 
 LINUX_5_5 = after(
     LINUX_5_4,
@@ -20,6 +21,7 @@ LINUX_5_5 = after(
     Added("vmx_rules", "guest_perf_global_ctrl_reserved", seen=NESTED_VMX_CHECK_GUEST_STATE),
     Added("vmx_rules", "l2_perf_global_ctrl_exists", seen=PREPARE_VMCS02),
     Added("behaviours", "vendor_latches_init", seen=KVM_VCPU_LATCH_INIT),
+    Removed("behaviours", "latched_init_only_in_smm", seen=SET_VCPU_EVENTS),
     Removed("cpuid_svm_hidden", "XSAVES", seen=SVM_XSAVES_SUPPORTED),
     Removed("arch_capabilities", "TSX_CTRL_HIDDEN", seen=KVM_GET_ARCH_CAPABILITIES),
     Added("arch_capabilities", "TSX_CTRL_HIDDEN_WITHOUT_RTM", seen=KVM_GET_ARCH_CAPABILITIES),

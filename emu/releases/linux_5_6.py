@@ -11,12 +11,14 @@ NESTED_ENABLE_EVMCS = "arch/x86/kvm/vmx/evmcs.c: nested_enable_evmcs"
 CR4_RESERVED_BITS = "arch/x86/kvm/x86.c: cr4_reserved_bits"
 DO_CPUID_7_MASK = "arch/x86/kvm/cpuid.c: do_cpuid_7_mask"
 VMX_PKU_SUPPORTED = "arch/x86/kvm/vmx/vmx.c: vmx_pku_supported"
+GET_VCPU_EVENTS = "arch/x86/kvm/x86.c: kvm_vcpu_ioctl_x86_get_vcpu_events"
 
 LINUX_5_6 = after(
     LINUX_5_5,
     "5.6",
     Added("vmx_rules", "set_mtf_pending", seen=VMX_SET_NESTED_STATE),
     Added("behaviours", "gives_mtf_pending", seen=VMX_GET_NESTED_STATE),
+    Added("behaviours", "get_events_delivers_payload", seen=GET_VCPU_EVENTS),
     Added("vmx_rules", "guest_dr7_upper_half", seen=NESTED_VMX_CHECK_GUEST_STATE),
     Added("vmx_rules", "evmcs_pin_controls", seen=NESTED_EVMCS_CHECK_CONTROLS),
     Added("vmx_rules", "evmcs_proc2_controls", seen=NESTED_EVMCS_CHECK_CONTROLS),

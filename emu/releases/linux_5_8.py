@@ -24,6 +24,8 @@ KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 VMX_SET_CPU_CAPS = "arch/x86/kvm/vmx/vmx.c: vmx_set_cpu_caps"
 DO_CPUID_FUNC = "arch/x86/kvm/cpuid.c: __do_cpuid_func"
 MSR_BASED_FEATURES_ALL = "arch/x86/kvm/x86.c: msr_based_features_all"
+NESTED_VMX_LOAD_CR3 = "arch/x86/kvm/vmx/nested.c: nested_vmx_load_cr3"
+VMX_SWITCH_VMCS = "arch/x86/kvm/vmx/nested.c: vmx_switch_vmcs"
 
 LINUX_5_8 = after(
     LINUX_5_7,
@@ -64,6 +66,7 @@ LINUX_5_8 = after(
     Added("svm_rules", "set_gif_after_entry", seen=SVM_SET),
     Added("behaviours", "svm_reset_loads_dr6", seen=INIT_VMCB),
     Added("behaviours", "svm_clearing_svme_sets_gif", seen=SVM_EFER),
+    Added("behaviours", "svm_efer_without_svme_sets_gif", seen=SVM_EFER),
     Added("behaviours", "svm_init_intercept_blocks_init", seen=SVM_INIT),
     Added("nested_flags", "KVM_STATE_NESTED_GIF_SET", seen=STRUCT_KVM_NESTED_STATE),
     Added("vmx_header", "flags", seen=STRUCT_KVM_NESTED_STATE),
@@ -73,6 +76,10 @@ LINUX_5_8 = after(
     Added("vmx_rules", "evmcs_needs_vmcs12", seen=VMX_SET_NESTED_STATE),
     Added("vmx_rules", "vmcs12_pa_needs_vmcs12", seen=VMX_SET_NESTED_STATE),
     Added("vmx_rules", "set_deadline", seen=VMX_SET_NESTED_STATE),
+    Removed("vmx_rules", "l2_new_cr3_width", seen=NESTED_VMX_LOAD_CR3),
+    Removed("vmx_rules", "l2_cr3_width_with_new_pdptrs", seen=NESTED_VMX_LOAD_CR3),
+    Added("vmx_rules", "l2_cr3_width", seen=NESTED_VMX_LOAD_CR3),
+    Removed("behaviours", "vmcs_switch_keeps_registers", seen=VMX_SWITCH_VMCS),
     Added("behaviours", "keeps_timer_while_pending", seen=SYNC_VMCS02_TO_VMCS12),
     Added("behaviours", "vmx_ioctls_without_nested", seen=KVM_VM_IOCTL_CHECK_EXTENSION),
     Added("vmcs12_fields", "dead_space", seen=STRUCT_VMCS12),

@@ -18,6 +18,7 @@ KVM_INIT_PMU_CAPABILITY = "arch/x86/kvm/pmu.h: kvm_init_pmu_capability"
 KVM_SUPPORTED_ARCH_CAP = "arch/x86/kvm/x86.c: KVM_SUPPORTED_ARCH_CAP"
 VMX_GET_PERF_CAPABILITIES = "arch/x86/kvm/vmx/capabilities.h: vmx_get_perf_capabilities"
 NESTED_VMX_PMU_REFRESH = "arch/x86/kvm/vmx/nested.c: nested_vmx_pmu_refresh"
+ENTER_NON_ROOT_MODE = "arch/x86/kvm/vmx/nested.c: nested_vmx_enter_non_root_mode"
 
 LINUX_6_0 = after(
     LINUX_5_19,
@@ -27,6 +28,7 @@ LINUX_6_0 = after(
     Removed("behaviours", "capability_msrs_only_narrow", seen=VMX_RESTORE_CONTROL_MSR),
     Removed("behaviours", "bndcfgs_follow_cpuid", seen=VMX_VCPU_AFTER_SET_CPUID),
     Removed("behaviours", "syncs_bndcfgs", seen=SYNC_VMCS02_TO_VMCS12_RARE),
+    Removed("behaviours", "keeps_l1_msrs_by_control_alone", seen=ENTER_NON_ROOT_MODE),
     Removed("vmx_rules", "l2_perf_global_ctrl_exists", seen=PREPARE_VMCS02),
     Added("behaviours", "mp_state_checks_value", seen=KVM_ARCH_VCPU_IOCTL_SET_MPSTATE),
     Added("vmx_controls", "EMULATED_UMIP_IN_CR4", seen=NESTED_VMX_SETUP_CR_FIXED),

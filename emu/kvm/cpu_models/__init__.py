@@ -7,10 +7,13 @@ see of it is what KVM makes of that: `setup` (what KVM turns on), `capabilities`
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from types import MappingProxyType
 
-from emu.kvm.cpu_models.capabilities import capabilities
-from emu.kvm.cpu_models.feature_msrs import feature_msrs
+from emu.errors import InputError
+from emu.kvm.cpu_models.capabilities import SVM_ADDS, VMX_ADDS, capabilities
+from emu.kvm.cpu_models.feature_msrs import OFFERED, OTHER_BITS, feature_msrs
+from emu.kvm.cpu_models.features import PLACE
 from emu.kvm.cpu_models.model import CPU_MODELS, CpuModel, cpu_model
 from emu.kvm.cpu_models.setup import Setup
 from emu.kvm.cpu_models.supported_cpuid import supported_cpuid
@@ -37,6 +40,16 @@ FACTS = (
     "vmx_controls",
 )
 
+# Names that a fact can have; others stand in a user's kernel file by mistake.
+KNOWN = {
+    "cpuid": PLACE.keys(),
+    "cpuid_vmx": VMX_ADDS.keys(),
+    "cpuid_svm": SVM_ADDS.keys(),
+    "cpuid_svm_hidden": PLACE.keys(),
+    "cpuid_emulated": PLACE.keys(),
+    "vmx_controls": {row.name for row in OFFERED} | OTHER_BITS,
+}
+
 _hosts: dict[tuple[object, ...], Host] = {}
 
 
@@ -44,7 +57,8 @@ def host_of(name: str, release: Release, parameters: ModuleParameters | None = N
     """The host that the CPU model `name` is to the KVM of `release`, loaded with `parameters`.
 
     `name` is one of `CPU_MODELS`, or the path of a model file (*.json); raises InputError for
-    another.  The host's parameters are off where the processor lacks the feature.
+    another, and for a release with a feature that KVM has no name for.  The host's parameters are
+    off where the processor lacks the feature.
     """
     model = cpu_model(name)
     wanted = parameters or ModuleParameters()
@@ -53,8 +67,16 @@ def host_of(name: str, release: Release, parameters: ModuleParameters | None = N
     key = (id(model), wanted, by_default, *(facts[fact] for fact in FACTS))
     host = _hosts.get(key)
     if host is None:
+        _check_names(release)
         host = _hosts[key] = _host(Setup(model, release, wanted))
     return host
+
+
+def _check_names(release: Release) -> None:
+    for fact, known in KNOWN.items():
+        for name in sorted(release.names(fact) - known):
+            near = ", ".join(get_close_matches(name, sorted(known), 3)) or "none like it"
+            raise InputError(f"{release.name}: {fact} has no {name!r}; known: {near}")
 
 
 def _host(setup: Setup) -> Host:

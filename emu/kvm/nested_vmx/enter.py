@@ -84,9 +84,11 @@ def prepare_vmcs02(vmx: Vmx) -> None:
     loads_debug = pending and entry & Entry.LOAD_DEBUG_CONTROLS
     loads_bndcfgs = pending and entry & Entry.LOAD_IA32_BNDCFGS
     loads_cet = pending and entry & Entry.LOAD_CET_STATE
-    if not loads_debug:
+    # By the control alone, what L1 had is not kept even where this entry loads nothing over it.
+    by_control = entry if vmx.does("keeps_l1_msrs_by_control_alone") else 0
+    if not (loads_debug or by_control & Entry.LOAD_DEBUG_CONTROLS):
         nested.pre_entry_debugctl = vmcs01["GUEST_IA32_DEBUGCTL"]
-    if vmx.mpx and not loads_bndcfgs:
+    if vmx.mpx and not (loads_bndcfgs or by_control & Entry.LOAD_IA32_BNDCFGS):
         nested.pre_entry_bndcfgs = vmcs01["GUEST_BNDCFGS"]
     vmx.switch_to(vmcs02)
     _merge_controls(vmx, l2_efer(vmx))
@@ -193,6 +195,7 @@ def finish_entry(vmx: Vmx) -> None:
     if vmcs12[PIN] & PinBased.ACTIVATE_VMX_PREEMPTION_TIMER and not nested.has_deadline:
         nested.deadline = vmcs12["VMX_PREEMPTION_TIMER_VALUE"] + vmx.timer_now() & ALL
         nested.has_deadline = vmx.release.has("vmx_header", "preemption_timer_deadline")
+    nested.timer_runs = bool(vmcs12[PIN] & PinBased.ACTIVATE_VMX_PREEMPTION_TIMER)
 
 
 def abandon_entry(vmx: Vmx) -> None:

@@ -341,16 +341,22 @@ STATE_VALID_RULES: Final = refuse((
 ), "ENTRY_STATUS")
 
 PAE_OF_KVM = has_any("L2_PAE_WITHOUT_EPT")
+NEW_CR3, SAME_CR3 = is_not("GUEST_CR3", "VCPU_CR3"), is_equal("GUEST_CR3", "VCPU_CR3")
+# KVM loads PDPTEs again where CR3 changes, or memory holds others than those loaded at this CR3.
+LOADS_PDPTES = (PAE_OF_KVM, lacks("L2_KEEPS_PDPTES", 1))
 
 ENTRY_RULES: Final = refuse((
     effect("prepare_vmcs02", ENTER),
     *(ARCHITECTURE[name]._replace(name=f"{name}_on_entry", section=f"{ARCHITECTURE[name].section}; {PREPARE}") for name in ("eptp_memory_type", "eptp_walk_length", "eptp_reserved")),
     *STATE_VALID_RULES,
     bits_clear("l2_cr3_width", LOAD_CR3, "GUEST_CR3", "CR3_RESERVED"),
+    bits_clear("l2_new_cr3_width", LOAD_CR3, "GUEST_CR3", "CR3_RESERVED", NEW_CR3),
     let("L2_PAE_WITHOUT_EPT", "GUEST_CR4", 1 << 5, when=(has("GUEST_CR0", 1 << 31), lacks(ENTRY, Entry.IA32E_MODE_GUEST), lacks("PROC2", ProcBased2.ENABLE_EPT))),
-    bits_set("l2_pdptes_backed", LOAD_CR3, "PDPTES_BACKED", 1, when=PAE_OF_KVM),
-    *(bits_clear(f"l2_pdpte{i}_reserved", LOAD_CR3, f"PDPTE{i}", "PDPTE_RESERVED", (PAE_OF_KVM, has(f"PDPTE{i}", 1))) for i in range(4)),
-    effect("load_l2_pdptrs", LOAD_CR3, when=PAE_OF_KVM),
+    let("L2_KEEPS_PDPTES", "PDPTES_KEPT", when=SAME_CR3),
+    bits_clear("l2_cr3_width_with_new_pdptrs", LOAD_CR3, "GUEST_CR3", "CR3_RESERVED", (SAME_CR3, *LOADS_PDPTES)),
+    bits_set("l2_pdptes_backed", LOAD_CR3, "PDPTES_BACKED", 1, when=LOADS_PDPTES),
+    *(bits_clear(f"l2_pdpte{i}_reserved", LOAD_CR3, f"PDPTE{i}", "PDPTE_RESERVED", (*LOADS_PDPTES, has(f"PDPTE{i}", 1))) for i in range(4)),
+    effect("load_l2_pdptrs", LOAD_CR3, when=LOADS_PDPTES),
     bits_set("l2_perf_global_ctrl_exists", PREPARE, "PMU_HAS_GLOBAL_CTRL", 1, when=has(ENTRY, Entry.LOAD_IA32_PERF_GLOBAL_CTRL)),
     effect("enter_guest_mode", ENTER),
 ), "ENTRY_STATUS")

@@ -82,6 +82,8 @@ VARYING: Final = (
     "STATE_BYTES",
     "LINK_BACKED",
     "LINK_FIRST_WORD",
+    "VCPU_CR3",
+    "PDPTES_KEPT",
     "PDPTES_BACKED",
     "PDPTE0",
     "PDPTE1",
@@ -173,7 +175,7 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
     met = [row.name for bit, row in enumerate(program.program.effects) if effects >> bit & 1]
     if "prepare_vmcs02" in met:
         abandon_entry(vmx)
-    if "set_run_pending" in met:
+    if "set_run_pending" in met and not vmx.does("refusal_keeps_run_pending"):
         vmx.nested.run_pending = False
     result = program.result(stop, words)
     if stop.result == "ENTRY_STATUS":
@@ -206,7 +208,7 @@ def _words(vmx: Vmx, state: memoryview, given: int) -> tuple[Words, tuple[int, .
     """The program's words but those of the blob; and the values, in the order of `VARYING`."""
     vcpu, nested = vmx.vcpu, vmx.nested
     memory = vcpu.memory
-    enabled = nested.evmcs_enabled
+    enabled, keeps = nested.evmcs_enabled, vmx.does("vmcs_switch_keeps_registers")
     of_vcpu = 57 if vcpu.read_cr4() & CR4.LA57 else 48
     width = vmx.host_address_width if vmx.does("canonical_by_host_width") else of_vcpu
     link, backed, first = _word(state, LINK_AT, 8), False, 0
@@ -223,6 +225,8 @@ def _words(vmx: Vmx, state: memoryview, given: int) -> tuple[Words, tuple[int, .
         given,
         backed,
         first,
+        vcpu.read_cr3() if keeps else 0,
+        keeps and vcpu.pdptes_unchanged(),
         pdptes is not None,
         *FOUR_WORDS.unpack(pdptes or NO_PDPTES),
     )

@@ -38,6 +38,7 @@ class NestedVmx:
         self.owes_vmcs12_to_shadow = False
         self.owes_rare_from_vmcs02 = False
         self.pages_requested = False
+        self.timer_runs = False
         self.has_deadline = False
         self.deadline = 0
         self.pre_entry_debugctl = 0

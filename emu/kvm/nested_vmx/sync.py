@@ -68,6 +68,8 @@ def sync_vmcs12(vmx: Vmx) -> None:
         and not (nested.run_pending and vmx.does("keeps_timer_while_pending"))
     ):
         vmcs12["VMX_PREEMPTION_TIMER_VALUE"] = max(nested.deadline - vmx.timer_now(), 0)
+    if vmx.does("get_cancels_timer"):
+        nested.timer_runs = False
     if vmx.does("syncs_pdptrs_always") or (second & ProcBased2.ENABLE_EPT and vcpu.pae_paging):
         PDPTRS.store(vmcs12, vmcs02)
     if second & ProcBased2.VIRTUAL_INTERRUPT_DELIVERY:
@@ -125,7 +127,8 @@ def leave_nested(vmx: Vmx) -> None:
         leave_l2(vmx)
     if not nested.in_vmx_operation:
         return
-    nested.pages_requested = False
+    if vmx.does("leaving_drops_page_request"):
+        nested.pages_requested = False
     nested.vmxon = nested.smm_vmxon = False
     nested.vmxon_pa = nested.vmcs12_pa = INVALID_GPA
     nested.evmcs = EVMCS_NONE
@@ -159,8 +162,9 @@ def leave_l2(vmx: Vmx, exit_information: tuple[int, int] | None = None) -> None:
     vcpu, nested = vmx.vcpu, vmx.nested
     if vmx.does("vmexit_drops_mtf"):
         nested.mtf_pending = False
-    nested.pages_requested = False
-    nested.guest_mode = False
+    if vmx.does("vmexit_drops_page_request"):
+        nested.pages_requested = False
+    nested.guest_mode = nested.timer_runs = False
     sync_vmcs12(vmx)
     if exit_information is not None:
         _record_exit(vmx, *exit_information)

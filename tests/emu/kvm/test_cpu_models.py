@@ -12,6 +12,7 @@ from emu.kvm.cpu_models.model import FREE_OF
 from emu.kvm.cpuid import FEATURES, Cpuid
 from emu.kvm.host import AMD, Host, ModuleParameters
 from emu.releases import RELEASES
+from emu.releases.schema import Added, after
 from tests.emu.kvm.vmx_support import recorded
 
 INTEL_MODELS = ("skylake-x", "arrow-lake", "sapphire-rapids", "minimal-intel")
@@ -469,6 +470,29 @@ def test_a_model_with_a_wrong_key_is_refused(tmp_path, key, value):
     data = environment_of("epyc-milan", "6.12") | {key: value}
     with pytest.raises(InputError, match=f"'{key}' is"):
         cpu_model(written(tmp_path, data))
+
+
+@pytest.mark.parametrize(
+    ("fact", "member", "near"),
+    [
+        ("cpuid", "AVX512_FP61", "AVX512_FP16"),
+        ("cpuid_svm", "VGIFF", "VGIF"),
+        ("vmx_controls", "MODE_BASED_EXECUTE", "MODE_BASED_EXECUTE_CONTROL"),
+    ],
+)
+def test_a_kernel_with_a_name_that_kvm_has_not_is_refused_with_the_nearest(fact, member, near):
+    kernel = after(RELEASES["6.12"], "6.12-mine", Added(fact, member, seen="a user's file"))
+    with pytest.raises(InputError) as caught:
+        host_of("skylake-x", kernel)
+
+    assert f"6.12-mine: {fact} has no {member!r}; known: {near}" in str(caught.value)
+
+
+def test_a_kernel_of_the_user_offers_what_it_adds():
+    added = Added("vmx_controls", "MODE_BASED_EXECUTE_CONTROL", seen="a user's file")
+    kernel = after(RELEASES["6.12"], "6.12-mine", added)
+
+    assert 0x0253_7BFF << 32 == host_of("skylake-x", kernel).feature_msrs[PROC2]
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():

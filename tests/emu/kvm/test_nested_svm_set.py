@@ -347,7 +347,7 @@ def test_an_l2_cr3_beyond_the_width_is_refused_when_l2_is_already_entered(releas
     assert not vcpu.operations.nested.pages_requested
 
 
-@pytest.mark.parametrize("release", ["5.13", "5.16"])
+@pytest.mark.parametrize("release", ["5.14", "5.16"])
 def test_before_5_17_that_refusal_changes_nothing(release):
     vcpu = make_vcpu(release)
     vcpu.load_control_registers(CR0.PE | CR0.ET, 1 << 52, CR4.PAE, EFER.SVME)

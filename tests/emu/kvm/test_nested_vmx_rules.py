@@ -82,6 +82,8 @@ HINTS = {
     "error_code_bit_15": [*GENERAL_PROTECTION, ("VM_ENTRY_EXCEPTION_ERROR_CODE", 0x8000, ALL)],
     "error_code_upper_half": [*GENERAL_PROTECTION, ("VM_ENTRY_EXCEPTION_ERROR_CODE", 1 << 16, ALL)],
     "vmcs_link_revision": LINK,
+    "l2_new_cr3_width": [("VCPU_CR3", 0x10000, ALL), ("GUEST_CR3", 1 << 60, ALL)],
+    "l2_cr3_width_with_new_pdptrs": [("VCPU_CR3", 1 << 60, ALL), ("GUEST_CR3", 1 << 60, ALL)],
     "vmcs_link_is_shadow": [*SHADOWING[:2], *ORDINARY, ("SHADOW_FIRST_WORD", 0x91E57ED0, ALL)],
     "vmcs_link_is_ordinary": [*LINK, ("LINK_FIRST_WORD", 0x91E57ED0, 0xFFFF_FFFF)],
     "vmcs_link_pointer_backed": [*ORDINARY, ("LINK_BACKED", 0, 1)],
