@@ -1,9 +1,11 @@
 import pytest
 
+from emu.kvm.cpuid import Cpuid
 from tests.emu.kvm.vmx_support import base_blob, make_vcpu
 
 BASIC, PIN, MISC, CR0_FIXED0, CR0_FIXED1, CR4_FIXED1 = 0x480, 0x481, 0x485, 0x486, 0x487, 0x489
 VMCS_ENUM, EPT_VPID, TRUE_PIN, VMFUNC, FEAT_CTL = 0x48A, 0x48C, 0x48D, 0x491, 0x3A
+PROC2, TRUE_EXIT, TRUE_ENTRY = 0x48B, 0x48F, 0x490
 
 
 def write(vcpu, index, value):
@@ -106,3 +108,49 @@ def test_feature_control_zero_leaves_nested():
 @pytest.mark.parametrize(("release", "rule"), [("5.2", "vmx_msr_known"), ("5.3", "")])
 def test_the_vm_function_msr_is_writable_from_5_3_on(release, rule):
     assert rule == write(make_vcpu(release), VMFUNC, 0)
+
+
+FEATURE_BITS = {
+    "RDTSCP": (3, 0x8000_0001, 0, 3, 27),
+    "RDRAND": (11, 1, 0, 2, 30),
+    "INVPCID": (12, 7, 0, 1, 10),
+    "RDSEED": (16, 7, 0, 1, 18),
+    "XSAVES": (20, 0xD, 1, 0, 3),
+}
+
+
+@pytest.mark.parametrize("release", ["4.20", "5.2", "5.3", "7.2.13"])
+@pytest.mark.parametrize("feature", FEATURE_BITS)
+def test_l1_gets_a_control_where_its_cpuid_has_the_feature(release, feature):
+    control, function, subleaf, register, bit = FEATURE_BITS[feature]
+    vcpu = make_vcpu(release)
+    before = read(vcpu, PROC2)
+    vcpu.set_cpuid2(vcpu.cpuid.cleared(function, subleaf, register, 1 << bit))
+
+    assert before & 1 << 32 + control
+    assert before & ~(1 << 32 + control) == read(vcpu, PROC2)
+
+
+@pytest.mark.parametrize(
+    ("release", "version", "entry", "exit_"),
+    [
+        ("5.4", 2, False, False),
+        ("5.5", 2, True, True),
+        ("5.5", 1, False, True),
+        ("5.9", 2, True, True),
+        ("5.9", 1, False, False),
+        ("5.10.262", 1, False, False),
+        ("6.1", 0, True, True),
+    ],
+)
+def test_the_controls_of_perf_global_ctrl_follow_the_pmu_until_6_0(release, version, entry, exit_):
+    vcpu = make_vcpu(release)
+    vcpu.set_cpuid2(
+        Cpuid(
+            row._replace(eax=row.eax & ~0xFF | version) if row.function == 0xA else row
+            for row in vcpu.cpuid.rows
+        )
+    )
+
+    assert entry == bool(read(vcpu, TRUE_ENTRY) >> 32 & 1 << 13)
+    assert exit_ == bool(read(vcpu, TRUE_EXIT) >> 32 & 1 << 12)
