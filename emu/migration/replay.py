@@ -206,6 +206,14 @@ def _kernel_from_json(data: Mapping[str, Any]) -> Kvm:
         if name not in FACT:
             raise InputError(f"a fact {name!r} that this Nestling does not know")
         facts[name] = frozenset(value) if FACT[name].kind is SET else int(value)
+    for name in FACT:
+        if name not in facts:
+            raise ValueError(f"no fact {name!r}")
     growth = tuple(Growth(**item) for item in data["growth"])
+    for item in growth:
+        if any(
+            type(value) is not Growth.__annotations__[key] for key, value in item._asdict().items()
+        ):
+            raise ValueError(f"growth {item.name!r}")
     release = Release(data["name"], None, (), MappingProxyType(facts), growth=growth)
     return Kvm(release, Host.from_json(data["host"]))
