@@ -47,7 +47,9 @@ def test_a_list_of_captures_is_numbered():
     assert [CAPTURE.name, "there[1]"] == [state.name for state in states]
 
 
-@pytest.mark.parametrize("data", [STREAM, wrap(STREAM, "<domain/>")], ids=["stream", "libvirt save image"])
+@pytest.mark.parametrize(
+    "data", [STREAM, wrap(STREAM, "<domain/>")], ids=["stream", "libvirt save image"]
+)
 def test_states_of_a_stream_come_with_the_registers_beside_them(data):
     states = states_of(data, "there")
     registers = QemuStream.parse(data).vcpus[0].registers
