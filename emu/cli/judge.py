@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from errno import errorcode
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from emu.cli.output import json_option, kernels, print_json, progress, styled, table
+from emu.cli.output import json_option, kernels, places, print_json, progress, styled, width
 from emu.migration.capture import Capture
 from emu.migration.inputs import read_states
+from emu.releases import RELEASES
 
 if TYPE_CHECKING:
     from emu.migration.judge import Judgement
 
-SHOWN_LOST = 4
+SHOWN_LOST, SHORTEST = 4, 30
 
 
 @click.command()
@@ -70,46 +72,73 @@ def judge(
 
 def _print(state: Capture, verdicts: list[Judgement]) -> None:
     click.secho(f"{state.name} ({state.format.name}, {len(state.blob)} bytes)", bold=True)
-    rows = []
-    for names, verdict in _grouped(verdicts):
-        rows.append((names, styled(verdict.outcome), *_why(verdict)))
-        broken = [f for f in verdict.findings if f.rule != verdict.rule]
-        rows += [("", "", f"also {f.rule}", f"{f.detail}\n{f.section}") for f in broken]
-    table(("kernels", "verdict", "rule or content", "why"), rows)
+    groups = [(_span(group), group[0]) for group in _grouped(verdicts)]
+    first = max(len(names) for names, _ in groups)
+    second = max(len(verdict.outcome) for _, verdict in groups)
+    for names, verdict in groups:
+        head = f"{names:<{first}}  {styled(verdict.outcome, verdict.outcome.ljust(second))}"
+        lines = _why(verdict)
+        click.echo(f"{head}  {lines[0]}".rstrip())
+        for line in lines[1:]:
+            _indented(line, first + second + 4)
+        for other in verdict.findings:
+            if other.rule != verdict.rule:
+                _indented(f"also {other.rule}", first + 2)
+                for line in (other.detail, *places(other.section)):
+                    _indented(line, first + second + 4)
+    click.echo()
 
 
-def _grouped(verdicts: list[Judgement]) -> list[tuple[str, Judgement]]:
-    """Neighbouring kernels that say the same, as ranges."""
+def _indented(line: str, columns: int) -> None:
+    room = max(width() - columns, SHORTEST)
+    for part in wrap(line, room, break_long_words=False, break_on_hyphens=False):
+        click.echo(" " * columns + part)
+
+
+def _grouped(verdicts: list[Judgement]) -> list[list[Judgement]]:
+    """Neighbouring kernels that say the same.
+
+    A stable tree that says something else than the release it is based on stands by itself, and
+    does not part its neighbours.
+    """
     groups: list[list[Judgement]] = []
+    mainline: list[Judgement] = []
     for verdict in verdicts:
-        if groups and _key(groups[-1][0]) == _key(verdict):
-            groups[-1].append(verdict)
+        stable = verdict.kernel in RELEASES and RELEASES[verdict.kernel].stable
+        for group in (mainline, groups[-1] if groups and stable else []):
+            if group and _key(group[0]) == _key(verdict):
+                group.append(verdict)
+                break
         else:
             groups.append([verdict])
-    return [
-        (g[0].kernel if len(g) == 1 else f"{g[0].kernel} to {g[-1].kernel}", g[0]) for g in groups
-    ]
+            mainline = mainline if stable else groups[-1]
+    return groups
+
+
+def _span(group: list[Judgement]) -> str:
+    return group[0].kernel if len(group) == 1 else f"{group[0].kernel} to {group[-1].kernel}"
 
 
 def _key(verdict: Judgement) -> tuple[Any, ...]:
-    broken = tuple(finding.rule for finding in verdict.findings)
+    broken = tuple((finding.rule, finding.detail) for finding in verdict.findings)
     return verdict.outcome, verdict.rule, verdict.detail, verdict.result, verdict.lost, broken
 
 
-def _why(verdict: Judgement) -> tuple[str, str]:
+def _why(verdict: Judgement) -> list[str]:
+    """A line to stand beside the verdict, and lines to stand beneath."""
     if verdict.outcome == "refused":
         code = errorcode.get(verdict.errno, str(verdict.errno))
-        lines = (f"{verdict.ioctl}: {code}", verdict.detail, verdict.section)
-        return verdict.rule, "\n".join(line for line in lines if line)
+        lines = [f"{verdict.rule}: {verdict.ioctl}: {code}", verdict.detail]
+        return [line for line in (*lines, *places(verdict.section)) if line]
     if verdict.outcome == "lost":
-        names = ", ".join(item.name for item in verdict.lost[:SHOWN_LOST])
+        lines = [str(item) for item in verdict.lost[:SHOWN_LOST]]
         more = len(verdict.lost) - SHOWN_LOST
-        status = f"the ioctl returned {verdict.result}, not an errno" if verdict.result else ""
-        texts = [status, *(str(item) for item in verdict.lost[:SHOWN_LOST])]
         if more > 0:
-            texts.append(f"and {more} more")
-        return names, "\n".join(text for text in texts if text)
-    return "", ""
+            lines.append(f"and {more} more (--json lists them)")
+        if verdict.result:
+            lines.append(f"the ioctl returned {verdict.result}: no errno, yet L2 is not running")
+        return lines
+    return [""]
 
 
 def _as_json(state: Capture, verdicts: list[Judgement]) -> dict[str, Any]:

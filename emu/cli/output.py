@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from emu.releases.schema import Release
 
 COLOURS = {"accepted": "green", "lost": "yellow", "refused": "red", "impossible": "bright_black"}
+WIDTH = 120
 COMPILED_PACKAGES = ("vmcs", "emu")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
@@ -56,6 +58,14 @@ def styled(outcome: str, text: str | None = None) -> str:
     return click.style(text or outcome, fg=COLOURS.get(outcome), bold=outcome == "refused" or None)
 
 
+def places(section: str) -> list[str]:
+    """Where a rule stands, a line a place: the manual's section, and KVM's function."""
+    parts = [part for part in section.split("; ") if part]
+    return [
+        f"{'Linux ' if '.c: ' in part or '.h: ' in part else 'manual'} {part}" for part in parts
+    ]
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Print a table, aligned, wide columns folded to the terminal."""
     from rich.console import Console  # noqa: PLC0415 - only a table needs rich
@@ -67,8 +77,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = ""
         made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(Text.from_ansi(cell) for cell in row))
-    wide = None if sys.stdout.isatty() else 160
-    Console(width=wide, highlight=False).print(made)
+    Console(width=width(), highlight=False).print(made)
+
+
+def width() -> int:
+    """Columns to write in: the terminal's, or what COLUMNS says; elsewhere enough for a table."""
+    return get_terminal_size((WIDTH, 0)).columns
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu.errors import KvmError
+from emu.kvm.glossary import Source, nameless
 from vmcs.check_programs import (
     Program,
     Table,
@@ -19,7 +20,8 @@ from vmcs.check_programs import (
     first_stop,
     load_words,
 )
-from vmcs.checks import Kind, Row, describe
+from vmcs.checks import Kind, Row
+from vmcs.failures import explain_failure
 from vmcs.jit import jit, jit_disabled
 
 Findings = tuple[tuple[Row, dict[str, int]], ...]
@@ -67,7 +69,8 @@ class RuleProgram:
     """Rows compiled for one release, with the words that they read.
 
     `fields` maps the name of a word to (offset, width) in the ioctl's structure; those that no row
-    reads are left out.  Each walk runs compiled, or as the same source over Python's integers while
+    reads are left out.  `glossary` gives their meanings and the names of their bits where a
+    refusal is worded.  Each walk runs compiled, or as the same source over Python's integers while
     `Patience` lasts.
     """
 
@@ -78,8 +81,9 @@ class RuleProgram:
         names: Iterable[str],
         enforced: Collection[str] | None = None,
         fields: Mapping[str, tuple[int, int]] | None = None,
+        glossary: Source = nameless,
     ) -> None:
-        self.ioctl = ioctl
+        self.ioctl, self.glossary = ioctl, glossary
         self.vocabulary, whole = _compiled(rows, names)
         self.program: Program = whole if enforced is None else whole.only(enforced)
         read = self.program.words_read
@@ -154,9 +158,14 @@ class RuleProgram:
         )
 
     def detail(self, row: Row, words: Words) -> str:
-        """What `row` asks of the words, with their values."""
-        values: dict[str, Any] = {name: words[self.vocabulary.index(name)] for name in row.words}
-        return describe(row.predicate, values)
+        """What is wrong with the words, where `row` does not hold."""
+        at = self.vocabulary.index
+        return self.explained(row, {name: int(words[at(name)]) for name in row.words})
+
+    def explained(self, row: Row, values: Mapping[str, int]) -> str:
+        """What is wrong with `values`, the words that `row` reads, where it does not hold."""
+        known = self.glossary()
+        return explain_failure(row.predicate, values, known.names, known.meaning)
 
     def result(self, row: Row, words: Words) -> int:
         """What `row` reports: a constant, or a word taken as a signed number."""

@@ -8,7 +8,7 @@ from errno import E2BIG, EINVAL, ENOTTY
 from typing import TYPE_CHECKING, Final
 
 from emu.errors import KvmError
-from emu.kvm import x86_msrs
+from emu.kvm import glossary, x86_msrs
 from emu.kvm.control_registers import CR0, CR4, EFER, cr4_reserved, efer_reserved_for
 from emu.kvm.cpuid import EAX, Cpuid
 from emu.kvm.events import get_vcpu_events, set_vcpu_events
@@ -68,7 +68,9 @@ def sregs_program(release: Release) -> RuleProgram:
     enforced = release.names("sregs_rules")
     program = _SREGS_PROGRAMS.get(enforced)
     if program is None:
-        program = RuleProgram("KVM_SET_SREGS", SREGS_RULES, WORDS, enforced)
+        program = RuleProgram(
+            "KVM_SET_SREGS", SREGS_RULES, WORDS, enforced, glossary=glossary.of_sregs
+        )
         _SREGS_PROGRAMS[enforced] = program
     return program
 
@@ -564,6 +566,12 @@ class Vcpu:
         raise KvmError(ioctl, EINVAL, "vcpu_capability_known", str(capability))
 
     # Nested state ----------------------------------------------------------------------------
+    def _require_nested_state(self, ioctl: str) -> None:
+        if not self.operations.has_nested_state(self.release, self.host):
+            known = self.operations.nested_state_size(self.release) > 0
+            why = "`nested` is off" if known else "this kernel has no nested state"
+            raise KvmError(ioctl, EINVAL, "nested_state_offered", f"{why} for {self.host.vendor}")
+
     def get_nested_state_into(self, buffer: bytearray) -> None:
         """KVM_GET_NESTED_STATE into the user's `buffer`, whose u32 at offset 4 says its size.
 
@@ -571,8 +579,7 @@ class Vcpu:
         write beyond what `size` says.  Raises KvmError with E2BIG after writing the size needed.
         """
         ioctl = "KVM_GET_NESTED_STATE"
-        if not self.operations.has_nested_state(self.release, self.host):
-            raise KvmError(ioctl, EINVAL, "nested_state_offered")
+        self._require_nested_state(ioctl)
         size = int.from_bytes(buffer[4:8], "little")
         needed = self.operations.get_nested_state(buffer, size)
         if self.grown and needed <= size:
@@ -611,8 +618,7 @@ class Vcpu:
             state = state.bytes
         self.entry_refusal = None
         ioctl = "KVM_SET_NESTED_STATE"
-        if not self.operations.has_nested_state(self.release, self.host):
-            raise KvmError(ioctl, EINVAL, "nested_state_offered")
+        self._require_nested_state(ioctl)
         if not self.grown:
             return self.operations.set_nested_state(memoryview(state))
         result = self.operations.set_nested_state(memoryview(self.grown.strip(memoryview(state))))

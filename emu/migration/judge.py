@@ -13,7 +13,6 @@ from emu.migration.guest import load_registers, load_state, new_vcpu
 from emu.migration.migrate import ACCEPTED, LOSSY, REFUSED
 from emu.migration.rulebook import rule_named
 from emu.releases.schema import Release
-from vmcs.checks import describe
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,10 @@ def judge(capture: Capture, kvm: Kvm) -> Judgement:
     state = bytearray(capture.blob).ljust(max(kvm.check_extension(157), len(capture.blob)), b"\0")
     findings: tuple[Finding, ...] = ()
     if kvm.operations.has_nested_state(kvm.release, kvm.host):
+        walk = vcpu.operations.prepared_walk(memoryview(state))
         findings = tuple(
-            Finding(row.name, row.section, describe(row.predicate, values))
-            for row, values in vcpu.operations.nested_state_findings(memoryview(state))
+            Finding(row.name, row.section, walk.program.explained(row, values))
+            for row, values in walk.program.findings(walk.record, walk.words)
         )
     try:
         result = load_state(vcpu, capture.blob)

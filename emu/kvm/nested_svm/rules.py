@@ -10,6 +10,7 @@ from __future__ import annotations
 from errno import EFAULT, EINVAL
 from typing import Final
 
+from emu.kvm import glossary
 from emu.kvm.control_registers import CR0, EFER, RFLAGS
 from emu.kvm.nested_svm.words import BLOB_WORDS, WORDS
 from emu.kvm.rule_program import RuleProgram
@@ -233,6 +234,8 @@ def set_program(release: Release) -> RuleProgram:
     enforced = release.names("svm_rules")
     program = _PROGRAMS.get(enforced)
     if program is None:
-        program = RuleProgram("KVM_SET_NESTED_STATE", SET_RULES, WORDS, enforced, BLOB_FIELDS)
+        program = RuleProgram(
+            "KVM_SET_NESTED_STATE", SET_RULES, WORDS, enforced, BLOB_FIELDS, glossary.of_svm
+        )
         _PROGRAMS[enforced] = program
     return program

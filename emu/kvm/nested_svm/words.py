@@ -21,6 +21,13 @@ class BlobWord(NamedTuple):
     section: str
 
 
+class KvmWord(NamedTuple):
+    """A word that no blob holds: its name and what it holds."""
+
+    name: str
+    meaning: str
+
+
 HEADER_WORDS = tuple(
     BlobWord(row.name.upper(), row.offset, row.size, row.cite)
     for row in (*SVM_BASE, *SVM_ADDED)
@@ -68,25 +75,26 @@ BLOB_WORDS = (
 
 check_unique([word.name for word in BLOB_WORDS], "BLOB_WORDS")
 
-ENVIRONMENT_WORDS = (
-    "STATE_BYTES",  # bytes that can be read at the pointer that user space gave
-    "VCPU_EFER",
-    "VCPU_CR0",
-    "VCPU_CR3",
-    "VCPU_IN_SMM",  # 1 in system-management mode
-    "VCPU_IN_L2",  # 1 in guest mode
-    "PHYSICAL_RESERVED",  # bits that no guest-physical address of this vCPU has
-    "CR3_RESERVED",  # bits that no CR3 of this vCPU has
-    "CR4_RESERVED",  # bits that CR4 of this vCPU's guest must have clear
-    "EFER_RESERVED",  # bits that EFER of this vCPU's guest must have clear
-    "MISC_CTL_CACHED",  # bits of misc_ctl that KVM takes over for this guest
-    "EXCEPTION_VECTORS",  # bit n: vector n is an exception that this guest can have
-    "NESTED_PAGING",  # 1 where KVM itself uses nested paging
-    "SHARED_PAT",  # 1 where the quirk is on by which L2 uses the PAT of L1
-    "MSRPM_IN_MEMORY",  # 1 where the page at msrpm_base_pa lies in a memory slot
-    "UNKNOWN_FLAGS",  # flags that the ioctl layer of the release refuses
-    "SAVE_AREA_END",  # bytes of the blob up to the end of the save area that SET reads
+ENVIRONMENT = (
+    KvmWord("STATE_BYTES", "bytes that can be read at the pointer that user space gave"),
+    KvmWord("VCPU_EFER", "EFER of the vCPU as the ioctl begins"),
+    KvmWord("VCPU_CR0", "CR0 of the vCPU as the ioctl begins"),
+    KvmWord("VCPU_CR3", "CR3 of the vCPU as the ioctl begins"),
+    KvmWord("VCPU_IN_SMM", "1 in system-management mode"),
+    KvmWord("VCPU_IN_L2", "1 in guest mode"),
+    KvmWord("PHYSICAL_RESERVED", "bits that no guest-physical address of this vCPU has"),
+    KvmWord("CR3_RESERVED", "bits that no CR3 of this vCPU has"),
+    KvmWord("CR4_RESERVED", "bits that CR4 of this vCPU's guest must have clear"),
+    KvmWord("EFER_RESERVED", "bits that EFER of this vCPU's guest must have clear"),
+    KvmWord("MISC_CTL_CACHED", "bits of misc_ctl that KVM takes over for this guest"),
+    KvmWord("EXCEPTION_VECTORS", "bit n: vector n is an exception that this guest can have"),
+    KvmWord("NESTED_PAGING", "1 where KVM itself uses nested paging"),
+    KvmWord("SHARED_PAT", "1 where the quirk is on by which L2 uses the PAT of L1"),
+    KvmWord("MSRPM_IN_MEMORY", "1 where the page at msrpm_base_pa lies in a memory slot"),
+    KvmWord("UNKNOWN_FLAGS", "flags that the release's ioctl layer does not know"),
+    KvmWord("SAVE_AREA_END", "bytes of the blob up to the end of the save area that SET reads"),
 )
+ENVIRONMENT_WORDS = tuple(word.name for word in ENVIRONMENT)
 
 DERIVED_WORDS = ("MISC_CTL_OF_L2", "IOPM", "MSRPM", "INJECTED")
 

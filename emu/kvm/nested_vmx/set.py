@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from emu.kvm import glossary
 from emu.kvm.control_registers import CR4
 from emu.kvm.nested_vmx.capabilities import (
     MSR_BASIC,
@@ -101,7 +102,7 @@ def set_program(release: Release) -> RuleProgram:
     enforced = release.names("vmx_rules")
     program = _PROGRAMS.get(enforced)
     if program is None:
-        program = RuleProgram(IOCTL, SET_PROGRAM, NAMES, enforced, BLOB_WORDS)
+        program = RuleProgram(IOCTL, SET_PROGRAM, NAMES, enforced, BLOB_WORDS, glossary.of_vmx)
         _PROGRAMS[enforced] = program
     return program
 

@@ -22,7 +22,7 @@ def test_a_refusal_names_ioctl_errno_rule_value_and_place(nestling):
     assert "refused" in answer.out
     assert "flags_known" in answer.out
     assert "KVM_SET_NESTED_STATE: EINVAL" in answer.out
-    assert "FLAGS (0x9) has no bit of UNKNOWN_FLAGS (0xfff8)" in answer.out
+    assert "FLAGS is 0x9: MTF_PENDING (0x8) must be 0" in answer.out
     assert "arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl" in answer.out
 
 
