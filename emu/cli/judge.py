@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from errno import errorcode
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from emu.migration.judge import Judgement
 
 SHOWN_LOST, SHORTEST = 4, 30
+WORDS = {
+    "accepted": "take it",
+    "lost": "take it and lose something",
+    "refused": "refuse it",
+}
 
 
 @click.command()
@@ -86,7 +92,9 @@ def _print(state: Capture, verdicts: list[Judgement]) -> None:
                 _indented(f"also {other.rule}", first + 2)
                 for line in (other.detail, *places(other.section)):
                     _indented(line, first + second + 4)
-    click.echo()
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    parts = [f"{counts[outcome]} {WORDS[outcome]}" for outcome in WORDS if counts[outcome]]
+    click.echo(f"of {len(verdicts)} kernels {', '.join(parts)}\n")
 
 
 def _indented(line: str, columns: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"accepted": "green", "lost": "yellow", "refused": "red", "impossible": "bright_black"}
 WIDTH = 120
+SOURCE_FILE = re.compile(r"\.[ch]: ")
 COMPILED_PACKAGES = ("vmcs", "emu")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
@@ -61,9 +63,7 @@ def styled(outcome: str, text: str | None = None) -> str:
 def places(section: str) -> list[str]:
     """Where a rule stands, a line a place: the manual's section, and KVM's function."""
     parts = [part for part in section.split("; ") if part]
-    return [
-        f"{'Linux ' if '.c: ' in part or '.h: ' in part else 'manual'} {part}" for part in parts
-    ]
+    return [f"{'KVM' if SOURCE_FILE.search(part) else 'manual'}: {part}" for part in parts]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:

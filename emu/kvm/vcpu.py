@@ -569,8 +569,8 @@ class Vcpu:
     def _require_nested_state(self, ioctl: str) -> None:
         if not self.operations.has_nested_state(self.release, self.host):
             known = self.operations.nested_state_size(self.release) > 0
-            why = "`nested` is off" if known else "this kernel has no nested state"
-            raise KvmError(ioctl, EINVAL, "nested_state_offered", f"{why} for {self.host.vendor}")
+            why = "`nested` is off" if known else "no nested state for this processor"
+            raise KvmError(ioctl, EINVAL, "nested_state_offered", why)
 
     def get_nested_state_into(self, buffer: bytearray) -> None:
         """KVM_GET_NESTED_STATE into the user's `buffer`, whose u32 at offset 4 says its size.
