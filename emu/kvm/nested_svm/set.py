@@ -42,7 +42,7 @@ def set_nested_state(svm: Svm, state: memoryview) -> int:
     """
     program, record, words = prepared(svm, state)
     row = program.walk_record(record, words)
-    whole = memoryview(record)
+    whole = record.data
     for name in program.effects:
         EFFECTS[name](svm, whole)
     if row is None:
