@@ -1,4 +1,4 @@
-"""Mutated states: no crash, no refusal without a name, nothing changed that KVM would not change."""
+"""Mutated states: no crash, no refusal without a name, nothing changed but what KVM changes."""
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +22,6 @@ from tests.emu.migration.fuzzing import (
 )
 
 NESTED = "operations.nested."
-REGIONS = {f"{NESTED}{name}" for name in ("vmcs12", "shadow_vmcs12", "vmcs02", "shadow_vmcs")}
 
 # What each step of KVM_SET_NESTED_STATE on Intel may change of the vCPU, beyond `leave_nested`
 # (arch/x86/kvm/vmx/nested.c: vmx_set_nested_state).
@@ -30,7 +29,7 @@ CHANGES = {
     "enable_evmcs": {f"{NESTED}evmcs_enabled", "operations.msrs"},
     "leave_nested": set(),
     "leave_nested_at_once": set(),
-    "enter_vmx_operation": {f"{NESTED}vmxon", f"{NESTED}vmxon_pa", *REGIONS},
+    "enter_vmx_operation": {f"{NESTED}vmxon", f"{NESTED}vmxon_pa"},
     "set_current_vmptr": {
         *(f"{NESTED}{name}" for name in ("vmcs12_pa", "dirty_vmcs12", "owes_vmcs12_to_shadow"))
     },
@@ -70,9 +69,17 @@ def attempt(vcpu, state):
     try:
         result = vcpu.set_nested_state(state)
     except KvmError as error:
-        assert error.errno > 0
-        return error.rule
+        return error.rule if error.errno > 0 else None
     return vcpu.entry_refusal[0] if result else ""
+
+
+def complaint(content):
+    """What is said of a file that holds no nested state; "" where it holds some."""
+    try:
+        states = states_of(content, "there")
+    except StateError as error:
+        return str(error)
+    return "" if states and all(len(state.blob) >= 128 for state in states) else None
 
 
 def make(kernel_name, held, like):
@@ -149,20 +156,13 @@ def test_a_mutated_file_is_read_or_refused_in_one_line(data):
         at = data.draw(st.integers(0, len(made) - 1))
         made[at : at + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=5))
     cut = data.draw(st.one_of(st.none(), st.integers(0, len(made))))
-    try:
-        states = states_of(bytes(made[:cut]), "there")
-    except StateError as error:
-        assert "there" in str(error)
-        assert "\n" not in str(error)
-    else:
-        assert all(len(state.blob) >= 128 for state in states)
+    said = complaint(bytes(made[:cut]))
+
+    assert said == "" or ("there" in said and "\n" not in said)
 
 
 @given(content=st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(content):
-    try:
-        states = states_of(content, "there")
-    except StateError as error:
-        assert "there" in str(error)
-    else:
-        assert states
+    said = complaint(content)
+
+    assert said == "" or ("there" in said and "\n" not in said)
