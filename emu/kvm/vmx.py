@@ -211,10 +211,13 @@ class Vmx(VendorOperations):
         intel_pmu_refresh (until the controls of IA32_PERF_GLOBAL_CTRL no longer followed the PMU).
         """
         cpuid, host = self.vcpu.cpuid, self.vcpu.host.cpuid
-        for feature, control in CONTROL_OF_FEATURE:
-            if host.has(feature):
-                change = self.msrs.widen if cpuid.has(feature) else self.msrs.narrow
-                change(MSR_PROC2, int(control))
+        for feature, control, other, behaviour in CONTROL_OF_FEATURE:
+            if not host.has(feature):
+                continue
+            alone = not other or bool(behaviour and not self.does(behaviour))
+            offered = cpuid.has(feature) and (alone or cpuid.has(other))
+            change = self.msrs.widen if offered else self.msrs.narrow
+            change(MSR_PROC2, int(control))
         version = cpuid.register(0xA, 0, 0) & 0xFF
         if version and self.does("perf_global_ctrl_follows_pmu"):
             change = self.msrs.widen if version > 1 else self.msrs.narrow
@@ -688,13 +691,14 @@ class Vmx(VendorOperations):
         return reserved
 
 
+# A feature, its control, another feature that it needs, and the behaviour that asks for that one.
 CONTROL_OF_FEATURE: Final = (
-    ("RDTSCP", ProcBased2.ENABLE_RDTSCP),
-    ("INVPCID", ProcBased2.ENABLE_INVPCID),
-    ("RDRAND", ProcBased2.RDRAND_EXITING),
-    ("RDSEED", ProcBased2.RDSEED_EXITING),
-    ("XSAVES", ProcBased2.ENABLE_XSAVES_XRSTORS),
-    ("WAITPKG", ProcBased2.ENABLE_USER_WAIT_AND_PAUSE),
+    ("RDTSCP", ProcBased2.ENABLE_RDTSCP, "", ""),
+    ("INVPCID", ProcBased2.ENABLE_INVPCID, "PCID", "invpcid_needs_pcid"),
+    ("RDRAND", ProcBased2.RDRAND_EXITING, "", ""),
+    ("RDSEED", ProcBased2.RDSEED_EXITING, "", ""),
+    ("XSAVES", ProcBased2.ENABLE_XSAVES_XRSTORS, "XSAVE", ""),
+    ("WAITPKG", ProcBased2.ENABLE_USER_WAIT_AND_PAUSE, "", ""),
 )
 QUIRK_FREEZE_IN_SMM: Final = 1 << 10
 HYPERV_SIGNATURE: Final = int.from_bytes(b"Hv#1", "little")

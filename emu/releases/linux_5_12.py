@@ -8,7 +8,7 @@ SVM_SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
 KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 VMX_SET_CPU_CAPS = "arch/x86/kvm/vmx/vmx.c: vmx_set_cpu_caps"
 VMX_GET_PERF_CAPABILITIES = "arch/x86/kvm/vmx/capabilities.h: vmx_get_perf_capabilities"
-
+VMX_SECONDARY_EXEC_CONTROL = "arch/x86/kvm/vmx/vmx.c: vmx_compute_secondary_exec_control"
 
 LINUX_5_12 = after(
     LINUX_5_11,
@@ -19,5 +19,6 @@ LINUX_5_12 = after(
     Added("cpuid", "AVX_VNNI", seen=KVM_SET_CPU_CAPS),
     Removed("cpuid_vmx", "INVPCID", seen=VMX_SET_CPU_CAPS),
     Removed("cpuid_svm", "INVPCID", seen=SVM_CAPS),
+    Removed("behaviours", "invpcid_needs_pcid", seen=VMX_SECONDARY_EXEC_CONTROL),
     Changed("perf_capabilities_mask", 0x3F, seen=VMX_GET_PERF_CAPABILITIES),
 )

@@ -306,3 +306,13 @@ def test_pdptes_are_read_when_they_are_asked_for():
 
 def test_there_is_no_enlightened_vmcs():
     assert make_vcpu("6.12").operations.enable_evmcs() is None
+
+
+@pytest.mark.parametrize(("release", "gif"), [("5.8", 1), ("5.9", 1), ("5.10", 0), ("6.19", 0)])
+def test_any_efer_without_svme_sets_gif_up_to_5_9(release, gif):
+    vcpu = make_vcpu(release, svme=False)
+    vcpu.operations.set_gif(False)
+    cr0, cr3, cr4, efer = vcpu.get_control_registers()
+    vcpu.load_control_registers(cr0, cr3, cr4, efer)
+
+    assert gif == vcpu.operations.gif

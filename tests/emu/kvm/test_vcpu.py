@@ -205,6 +205,53 @@ def test_smm_while_waiting_for_sipi_by_release(release, accepted):
         assert (22, "events_smm_while_waiting_for_sipi") == refused(vcpu.set_vcpu_events, events)
 
 
+def test_an_exception_is_not_injected_into_l2_up_to_4_19():
+    old, new = make_vcpu("4.19"), make_vcpu("4.20")
+    for vcpu in (old, new):
+        vcpu.set_vcpu_events(VcpuEvents(exception_injected=1, exception_nr=13))
+        vcpu.set_nested_state(base_blob())
+    with pytest.raises(KvmError) as refusal:
+        old.set_vcpu_events(VcpuEvents(exception_injected=1, exception_nr=13))
+
+    assert "events_exception_in_l2" == refusal.value.rule
+
+    new.set_vcpu_events(VcpuEvents(exception_injected=1, exception_nr=13))
+
+    assert 1 == new.get_vcpu_events().exception_injected
+
+
+@pytest.mark.parametrize(("release", "latched"), [("5.4", 0), ("5.5", 1)])
+def test_a_latched_init_is_taken_outside_smm_from_5_5_on(release, latched):
+    vcpu = make_vcpu(release)
+    vcpu.set_vcpu_events(VcpuEvents(flags=VALID_SMM, smi_latched_init=1))
+
+    assert latched == vcpu.get_vcpu_events().smi_latched_init
+
+    vcpu.set_vcpu_events(VcpuEvents(flags=VALID_SMM, smi_smm=1, smi_latched_init=1))
+
+    assert 1 == vcpu.get_vcpu_events().smi_latched_init
+
+
+def test_a_pending_debug_exception_is_delivered_to_dr6_where_nobody_asks_for_payloads():
+    """Bit 12 of the payload is no bit of DR6; bit 16 says that RTM is clear there."""
+    vcpu = make_vcpu("5.6")
+    vcpu.vm.enable_cap(164, 1)
+    vcpu.set_vcpu_events(
+        VcpuEvents(
+            flags=VALID_PAYLOAD,
+            exception_pending=1,
+            exception_nr=1,
+            exception_has_payload=1,
+            exception_payload=0x1_1002,
+        )
+    )
+    vcpu.vm.enable_cap(164, 0)
+    events = vcpu.get_vcpu_events()
+
+    assert (0, 0) == (events.exception_has_payload, events.exception_payload)
+    assert 0xFFFE_0FF2 == vcpu.get_debugregs().dr6
+
+
 # MP state -----------------------------------------------------------------------------------------
 def test_mp_state_values_by_release():
     old, new = make_vcpu("5.19"), make_vcpu("6.0")

@@ -154,3 +154,18 @@ def test_the_controls_of_perf_global_ctrl_follow_the_pmu_until_6_0(release, vers
 
     assert entry == bool(read(vcpu, TRUE_ENTRY) >> 32 & 1 << 13)
     assert exit_ == bool(read(vcpu, TRUE_EXIT) >> 32 & 1 << 12)
+
+
+@pytest.mark.parametrize(("release", "offered"), [("5.11", False), ("5.12", True)])
+def test_without_pcid_there_is_no_invpcid_control_before_5_12(release, offered):
+    vcpu = make_vcpu(release)
+    vcpu.set_cpuid2(vcpu.cpuid.cleared(1, 0, 2, 1 << 17))
+
+    assert offered == bool(read(vcpu, PROC2) & 1 << 32 + 12)
+
+
+def test_without_xsave_there_is_no_xsaves_control():
+    vcpu = make_vcpu("6.12")
+    vcpu.set_cpuid2(vcpu.cpuid.cleared(1, 0, 2, 1 << 26))
+
+    assert 0 == read(vcpu, PROC2) & 1 << 32 + 20

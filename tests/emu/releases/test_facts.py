@@ -289,6 +289,7 @@ PINS = (
     ("PERF_GLOBAL_CTRL always",
      has("vmx_controls", "PERF_GLOBAL_CTRL_ALWAYS_ENTRY", "PERF_GLOBAL_CTRL_ALWAYS_EXIT"),
      since("6.1")),
+    ("INVPCID control needs PCID", does("invpcid_needs_pcid"), until("5.12")),
     # SVM.
     ("GIF of a state in guest mode", gif,
      {"4.18": "", "5.8": "after", "5.10": "", "5.13": "before"}),
