@@ -16,7 +16,7 @@ A program has four kinds of row:
 =========  =========================================================================
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -358,8 +358,15 @@ def under(section: str, *rows: Row) -> tuple[Row, ...]:
     return tuple(row if row.section else row._replace(section=section) for row in rows)
 
 
-def describe(predicate: Predicate, value: Mapping[str, Any] | None = None) -> str:
-    """The predicate in words, with each word's value beside its name where `value` has it."""
+def describe(
+    predicate: Predicate,
+    value: Mapping[str, Any] | None = None,
+    names: Callable[[str, int], tuple[str, ...]] | None = None,
+) -> str:
+    """The predicate in words, with each word's value beside its name where `value` has it.
+
+    `names` gives the names of bits of a word, for masks that are constants.
+    """
 
     def show(operand: Operand) -> str:
         if isinstance(operand, int):
@@ -369,6 +376,10 @@ def describe(predicate: Predicate, value: Mapping[str, Any] | None = None) -> st
         return operand
 
     a, b, c, d = (show(x) for x in predicate[1:])
+    word, mask = predicate.a, predicate.b
+    if names is not None and isinstance(word, str) and isinstance(mask, int):
+        named = names(word, mask) if predicate.shape <= Shape.ANY_SET else ()
+        b = f"{', '.join(named)} ({b})" if named and mask != ALL_BITS else b
     masked = "" if predicate.c == ALL_BITS else f" & {c}"
     return {
         Shape.BITS_CLEAR: f"{a} has no bit of {b}",

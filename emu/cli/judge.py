@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from errno import errorcode
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from emu.cli.output import json_option, kernels, places, print_json, progress, styled, width
+from emu.cli.output import folded, json_option, kernels, places, print_json, progress, styled
 from emu.migration.capture import Capture
 from emu.migration.inputs import read_states
 from emu.releases import RELEASES
@@ -17,7 +16,7 @@ from emu.releases import RELEASES
 if TYPE_CHECKING:
     from emu.migration.judge import Judgement
 
-SHOWN_LOST, SHORTEST = 4, 30
+SHOWN_LOST = 4
 WORDS = {
     "accepted": "take it",
     "lost": "take it and lose something",
@@ -81,26 +80,21 @@ def _print(state: Capture, verdicts: list[Judgement]) -> None:
     groups = [(_span(group), group[0]) for group in _grouped(verdicts)]
     first = max(len(names) for names, _ in groups)
     second = max(len(verdict.outcome) for _, verdict in groups)
+    beneath = " " * (first + second + 4)
     for names, verdict in groups:
         head = f"{names:<{first}}  {styled(verdict.outcome, verdict.outcome.ljust(second))}"
         lines = _why(verdict)
         click.echo(f"{head}  {lines[0]}".rstrip())
         for line in lines[1:]:
-            _indented(line, first + second + 4)
+            folded(beneath, line)
         for other in verdict.findings:
             if other.rule != verdict.rule:
-                _indented(f"also {other.rule}", first + 2)
+                folded(" " * (first + 2), f"also {other.rule}")
                 for line in (other.detail, *places(other.section)):
-                    _indented(line, first + second + 4)
+                    folded(beneath, line)
     counts = Counter(verdict.outcome for verdict in verdicts)
     parts = [f"{counts[outcome]} {WORDS[outcome]}" for outcome in WORDS if counts[outcome]]
     click.echo(f"of {len(verdicts)} kernels {', '.join(parts)}\n")
-
-
-def _indented(line: str, columns: int) -> None:
-    room = max(width() - columns, SHORTEST)
-    for part in wrap(line, room, break_long_words=False, break_on_hyphens=False):
-        click.echo(" " * columns + part)
 
 
 def _grouped(verdicts: list[Judgement]) -> list[list[Judgement]]:

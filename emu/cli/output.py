@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from emu.releases.schema import Release
 
 COLOURS = {"accepted": "green", "lost": "yellow", "refused": "red", "impossible": "bright_black"}
-WIDTH = 120
+WIDTH, SHORTEST = 120, 30
 SOURCE_FILE = re.compile(r"\.[ch]: ")
 COMPILED_PACKAGES = ("vmcs", "emu")
 
@@ -64,6 +65,15 @@ def places(section: str) -> list[str]:
     """Where a rule stands, a line a place: the manual's section, and KVM's function."""
     parts = [part for part in section.split("; ") if part]
     return [f"{'KVM' if SOURCE_FILE.search(part) else 'manual'}: {part}" for part in parts]
+
+
+def folded(head: str, text: str) -> None:
+    """Print `text` beside `head`, folded to the terminal, every line as far in as the first."""
+    room = max(width() - len(head), SHORTEST)
+    lines = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    click.echo(f"{head}{lines[0]}".rstrip())
+    for line in lines[1:]:
+        click.echo(" " * len(head) + line)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:

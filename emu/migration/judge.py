@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 from emu.errors import KvmError
 from emu.kvm import Kvm
+from emu.kvm.ioctl_rules import IOCTL_RULES
+from emu.kvm.sregs_rules import SREGS_RULES
 from emu.migration.capture import Capture
 from emu.migration.contents import Lost, contents, contents_of_blob, lost
 from emu.migration.guest import load_registers, load_state, new_vcpu
 from emu.migration.migrate import ACCEPTED, LOSSY, REFUSED
-from emu.migration.rulebook import rule_named
 from emu.releases.schema import Release
+
+# Where the rules stand that are no row of KVM_SET_NESTED_STATE.
+SECTIONS = {row.name: row.section for row in SREGS_RULES}
+SECTIONS |= {rule.name: rule.seen for rule in IOCTL_RULES}
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,8 @@ def judge(capture: Capture, kvm: Kvm) -> Judgement:
 
 
 def _refused(name: str, error: KvmError, findings: Sequence[Finding]) -> Judgement:
-    found = rule_named(error.rule)
-    section = found.section if found else ""
-    # The walk stops at the first finding; an errno without one was given before or behind it.
+    sections = {finding.rule: finding.section for finding in findings}
+    section = sections.get(error.rule) or SECTIONS.get(error.rule, "")
     return Judgement(
         name,
         REFUSED,

@@ -27,6 +27,8 @@ def test_json_has_every_part_of_a_rule(nestling):
         "section": "policy `maximum`",
         "result": "E2BIG",
         "kernels": [],
+        "words": {},
+        "example": "",
     } == rule
 
 
