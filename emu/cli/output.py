@@ -67,13 +67,13 @@ def places(section: str) -> list[str]:
     return [f"{'KVM' if SOURCE_FILE.search(part) else 'manual'}: {part}" for part in parts]
 
 
-def folded(head: str, text: str) -> None:
+def folded(head: str, text: str, colour: str | None = None) -> None:
     """Print `text` beside `head`, folded to the terminal, every line as far in as the first."""
     room = max(width() - len(head), SHORTEST)
     lines = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
-    click.echo(f"{head}{lines[0]}".rstrip())
+    click.secho(f"{head}{lines[0]}".rstrip(), fg=colour)
     for line in lines[1:]:
-        click.echo(" " * len(head) + line)
+        click.secho(" " * len(head) + line, fg=colour)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from emu.cli.output import json_option, print_json
+from emu.cli.output import folded, json_option, print_json
 from emu.migration.capture import Capture
 from emu.migration.inputs import read_states
 
 if TYPE_CHECKING:
     from emu.migration.decode import Member, Section
 
+WORD = 8
 REGISTERS = ("cr0", "cr3", "cr4", "efer")
 
 
@@ -26,20 +27,23 @@ def show(file: str, everything: bool, as_json: bool) -> None:
     FILE is a raw blob, hexadecimal text, a capture (JSON), a QEMU migration stream, a libvirt save
     image, or the name of a capture that ships with Nestling.
     """
-    from emu.migration.decode import decode  # noqa: PLC0415 - the tables are not small
+    from emu.migration.decode import decode, summary, unusual  # noqa: PLC0415 - not small
 
     states = read_states(file)
     if as_json:
         print_json([_as_json(state, decode(state.blob, everything)) for state in states])
         return
     for state in states:
+        sections = decode(state.blob, everything)
         click.secho(state.name, bold=True)
         for line in (state.title, state.provenance and f"from {state.provenance}"):
             if line:
                 click.echo(line)
         pairs = "  ".join(f"{name} {getattr(state, name):#x}" for name in REGISTERS)
-        click.echo(f"{len(state.blob)} bytes; vCPU registers: {pairs}\n")
-        for section in decode(state.blob, everything):
+        click.echo(f"{len(state.blob)} bytes; vCPU registers: {pairs}")
+        marked = len(unusual(sections))
+        click.echo(f"{summary(state.blob)}; {marked or 'nothing'} unusual{' (!)' * bool(marked)}\n")
+        for section in sections:
             _print(section)
 
 
@@ -47,17 +51,24 @@ def _print(section: Section) -> None:
     click.secho(section.title, bold=True)
     width = max((len(member.name) for member in section.members), default=0)
     for member in section.members:
-        digits = f"{member.value:#x}"
-        line = f"  {member.offset:5}  {member.name:<{width}}  {digits:>18}"
-        if member.meaning:
-            line += "  " + " | ".join(member.meaning)
+        digits = f"{member.value:#x}" if member.width <= WORD else f"{member.width} bytes"
+        head = f"  {member.offset:5}  {member.name:<{width}}  {digits:>18}"
+        text = _said(member)
         if member.notice:
-            click.secho(f"! {line[2:]}  <- {member.notice}", fg="yellow")
-        else:
-            click.echo(line)
+            head, text = f"!{head[1:]}", f"{text}  <- {member.notice}"
+        folded(f"{head}  ", text, "yellow" if member.notice else None)
     if section.zero_members:
         click.secho(f"  {section.zero_members} other members are zero", dim=True)
     click.echo()
+
+
+def _said(member: Member) -> str:
+    """The names of what is set, and since which release kernels know it."""
+    if len(member.since) == len(member.meaning) > 0:
+        pairs = zip(member.meaning, member.since, strict=True)
+        return " | ".join(f"{name} (since {since})" if since else name for name, since in pairs)
+    text = " | ".join(member.meaning)
+    return f"{text}  (since {member.since[0]})".lstrip() if member.since else text
 
 
 def _as_json(state: Capture, sections: list[Section]) -> dict[str, Any]:
@@ -69,6 +80,7 @@ def _as_json(state: Capture, sections: list[Section]) -> dict[str, Any]:
             "value": row.value,
             "meaning": list(row.meaning),
             "notice": row.notice,
+            "since": list(row.since),
         }
 
     return {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
-from emu.releases import first_with
+from emu.releases import RELEASES
 from vmcs.byte_layout import FieldAt
 from vmcs.nested_state import (
     HEADER_ADDITIONS,
@@ -65,8 +66,12 @@ Meaning = Callable[[int], tuple[str, ...]]
 
 
 class Words(NamedTuple):
-    """Members that lie behind one another, and by name: the formats of some, what others say."""
+    """Members that lie behind one another, and by name: the formats of some, what others say.
 
+    `kind` is ``vmx`` or ``svm``.
+    """
+
+    kind: str
     rows: Sequence[FieldAt]
     formats: Mapping[str, Shape]
     meanings: Mapping[str, Meaning]
@@ -84,6 +89,11 @@ HEADER_FORMATS: Final[Mapping[str, Shape]] = {
     "vmx_flags": VmxHeaderFlag,
 }
 HEADER_MEANINGS: Final[Mapping[str, Meaning]] = {"vmxon_pa": pointer, "vmcs12_pa": pointer}
+# What flags say is pending.
+PENDING: Final = {
+    "RUN_PENDING": "the entry to L2 is not complete",
+    "MTF_PENDING": "an MTF VM exit is pending",
+}
 # Members that not every release knows: the fact of a release that has them, and their name there.
 LATER_MEMBERS: Final = {
     "vmx_flags": ("vmx_header", "flags"),
@@ -142,6 +152,28 @@ def decode(blob: bytes, everything: bool = False) -> list[Section]:
     return sections
 
 
+def summary(blob: bytes) -> str:
+    """Where the vCPU stands, in one line: which mode, whose guest, what is pending."""
+    header = {member.name: member for member in decode(blob[:HEADER_SIZE])[0].members}
+    flags, names = header["flags"].value, header["flags"].meaning
+    pending = [PENDING[name] for name in names if name in PENDING]
+    if header["format"].value == Format.SVM:
+        place = "L2 is running" if flags & NestedFlag.GUEST_MODE else "L1 is running"
+        gif = "GIF is set" if flags & NestedFlag.GIF_SET else "GIF is clear"
+        return ", ".join(("AMD SVM: " + place, gif, *pending))
+    if header["vmxon_pa"].value == INVALID_GPA:
+        return "Intel VMX: L1 has not executed VMXON"
+    if flags & NestedFlag.GUEST_MODE:
+        place = "L2 is running"
+    elif header["smm_flags"].value:
+        place = "L1 is in system-management mode"
+    elif header["vmcs12_pa"].value == INVALID_GPA:
+        place = "L1 is in VMX root operation without a current VMCS"
+    else:
+        place = "L1 is in VMX root operation with a current VMCS"
+    return ", ".join(("Intel VMX: " + place, *pending))
+
+
 def unusual(sections: Sequence[Section]) -> list[tuple[str, Member]]:
     """Every entry with a notice, with its section's title."""
     return [(s.title, entry) for s in sections for entry in s.members if entry.notice]
@@ -149,7 +181,7 @@ def unusual(sections: Sequence[Section]) -> list[tuple[str, Member]]:
 
 def _header(blob: bytes, form: Format, size: int) -> Section:
     rows = header_rows(form, *HEADER_ADDITIONS[form])
-    words = Words(rows, HEADER_FORMATS, HEADER_MEANINGS)
+    words = Words(form.name.lower(), rows, HEADER_FORMATS, HEADER_MEANINGS)
     notices: dict[str, str] = {}
     flags = int.from_bytes(blob[:2], "little")
     guest = bool(flags & NestedFlag.GUEST_MODE)
@@ -224,12 +256,21 @@ def _entries(
             notice = f"reserved bits {bits:#x}"
     since: tuple[str, ...] = ()
     if row.name == "flags":
-        since = tuple(_since("nested_flags", f"KVM_STATE_NESTED_{name}") for name in meaning)
+        names = (f"KVM_STATE_NESTED_{name}" for name in meaning)
+        since = tuple(_since(words.kind, "nested_flags", name) for name in names)
     elif row.name in LATER_MEMBERS:
-        since = (_since(*LATER_MEMBERS[row.name]),)
+        since = (_since(words.kind, *LATER_MEMBERS[row.name]),)
     yield Member(row.name, row.offset, row.size, value, meaning, notice, since)
 
 
-def _since(fact: str, member: str) -> str:
-    found = first_with(fact, member)
-    return found.name if found else ""
+@cache
+def _since(kind: str, fact: str, member: str) -> str:
+    """The oldest mainline release with nested state of the kind whose `fact` has `member`."""
+    found = (
+        release.name
+        for release in RELEASES.values()
+        if not release.stable
+        and release.number(f"{kind}_maximum_size")
+        and release.has(fact, member)
+    )
+    return next(found, "")

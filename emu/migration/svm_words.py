@@ -18,6 +18,7 @@ def _intercepts(vector: int) -> tuple[str, ...]:
 
 
 WORDS: Final = Words(
+    "svm",
     VMCB_MEMBERS,
     {
         "int_ctl": control_bits.INT_CTL,

@@ -12,6 +12,7 @@ from vmcs.vmx.vmcs12 import VMCS12_ADDITIONS, vmcs12_rows
 _ROWS = vmcs12_rows(*VMCS12_ADDITIONS)
 
 WORDS: Final = Words(
+    "vmx",
     _ROWS,
     {row.name: FORMATS[row.meaning] for row in _ROWS if row.meaning in FORMATS},
     {"vmcs_link_pointer": pointer},

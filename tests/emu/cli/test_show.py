@@ -10,7 +10,7 @@ def test_a_shipped_capture_is_told_by_name(nestling):
     assert 0 == answer.code
     assert "an MTF VM exit is pending in L2" in answer.out
     assert "recorded verdict vmx-6.12 case 38" in answer.out
-    assert "0x9  GUEST_MODE | MTF_PENDING" in answer.out
+    assert "0x9  GUEST_MODE (since 4.19) | MTF_PENDING (since 5.7)" in answer.out
     assert "guest_cr3                             0x10000" in answer.out
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from emu.migration.capture import shipped
-from emu.migration.decode import decode, unusual
+from emu.migration.decode import decode, summary, unusual
 from vmcs.svm.vmcb import VMCB_MEMBERS
 from vmcs.vmx.vmcs12 import VMCS12_ADDITIONS, vmcs12_rows
 
@@ -104,3 +104,36 @@ def test_controls_and_pointers_have_meanings():
 def test_a_blob_cut_behind_its_header_is_told_as_far_as_it_goes():
     assert ["header"] == [section.title for section in decode(VMX[:128])]
     assert ["header"] == [section.title for section in decode(VMX[:1000])]
+
+
+SUMMARIES = {
+    "vmx-l1-vmxon": "Intel VMX: L1 is in VMX root operation without a current VMCS",
+    "vmx-l1-current-vmcs": "Intel VMX: L1 is in VMX root operation with a current VMCS",
+    "vmx-l2-running": "Intel VMX: L2 is running",
+    "vmx-l2-timer": "Intel VMX: L2 is running",
+    "vmx-l2-mtf-pending": "Intel VMX: L2 is running, an MTF VM exit is pending",
+    "vmx-l2-entry-pending": "Intel VMX: L2 is running, the entry to L2 is not complete",
+    "svm-l1-gif-clear": "AMD SVM: L1 is running, GIF is clear",
+    "svm-l2-running": "AMD SVM: L2 is running, GIF is set",
+    "svm-l2-entry-pending": "AMD SVM: L2 is running, GIF is set, the entry to L2 is not complete",
+}
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_summary_says_where_the_vcpu_stands(name):
+    assert SUMMARIES[name] == summary(shipped()[name].blob)
+
+
+def test_the_summary_tells_smm_and_a_vcpu_outside_vmx_operation():
+    blob = shipped()["vmx-l1-vmxon"].blob
+
+    assert "system-management mode" in summary(blob[:24] + b"\2" + blob[25:])
+    assert "has not executed VMXON" in summary(blob[:8] + b"\xff" * 8 + blob[16:])
+
+
+@pytest.mark.parametrize(
+    ("name", "since"),
+    [("vmx-l2-mtf-pending", ("4.19", "5.7")), ("svm-l2-running", ("5.8", "5.8"))],
+)
+def test_a_flag_is_known_since_a_release_with_state_of_its_kind(name, since):
+    assert since == decode(shipped()[name].blob)[0].members[0].since
