@@ -30,9 +30,12 @@ def test_the_readme_has_the_counts_of_the_tool():
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     for how in POLICIES:
         counts = [tally(s, how, example_pools(), scenario_captures()) for s in SCENARIOS]
+        kept = [
+            f"{one.kept} (+{one.withheld})" if one.withheld else str(one.kept) for one in counts
+        ]
         cells = [
-            f"{one.kept}{f' (+{one.withheld})' if one.withheld else ''} / {one.lossy} / {one.refused}"
-            for one in counts
+            f"{first} / {one.lossy} / {one.refused}"
+            for first, one in zip(kept, counts, strict=True)
         ]
         title = f"{how.title} {how.option}".strip()
 
