@@ -125,6 +125,12 @@ def raw_store(address: int, value: int, size: int) -> None:
         raw_store64(address, value)
 
 
+@restricted
+def tlb_entry(cpu: Any, linear: int) -> Any:
+    """Where the data TLB keeps the page of `linear`."""
+    return TLB_ENTRY(cpu.dtlb + ((linear >> 12 ^ linear >> 20) & (DTLB_ENTRIES - 1)) * 32)
+
+
 # the slow path
 
 
@@ -167,7 +173,7 @@ def translate(cpu: Any, linear: int, access: int, count: int) -> int:
             raw_store64(cpu.physmap + frame * 8, mapped)
     host = mapped & MAP_HOST
     if cpu.dtlb != cpu.dtlb_kinds[STRICT]:
-        entry = TLB_ENTRY(cpu.dtlb + (linear >> 12 & (DTLB_ENTRIES - 1)) * 32)
+        entry = tlb_entry(cpu, linear)
         entry.read_tag = linear & PAGE
         entry.write_tag = 1
         if page & WRITE_READY and mapped & (MAP_WRITABLE | MAP_DIRTY | MAP_CODE) == (
@@ -306,7 +312,7 @@ def commit(cpu: Any, linear: int, count: int, seg: int) -> int:
 def load(cpu: Any, uop: Any, linear: int, size: int, seg: int) -> int:
     """Read `size` bits at a linear address."""
     count = size >> 3
-    entry = TLB_ENTRY(cpu.dtlb + (linear >> 12 & (DTLB_ENTRIES - 1)) * 32)
+    entry = tlb_entry(cpu, linear)
     if unlikely(linear + (count - 1) & PAGE != entry.read_tag):
         value = load_slow(cpu, linear, count, seg)
         if cpu.exit_code:
@@ -319,7 +325,7 @@ def load(cpu: Any, uop: Any, linear: int, size: int, seg: int) -> int:
 def store(cpu: Any, uop: Any, linear: int, value: int, size: int, seg: int) -> None:
     """Write `size` bits at a linear address."""
     count = size >> 3
-    entry = TLB_ENTRY(cpu.dtlb + (linear >> 12 & (DTLB_ENTRIES - 1)) * 32)
+    entry = tlb_entry(cpu, linear)
     if unlikely(linear + (count - 1) & PAGE != entry.write_tag):
         store_slow(cpu, linear, value, count, seg)
         if cpu.exit_code:
@@ -332,7 +338,7 @@ def store(cpu: Any, uop: Any, linear: int, value: int, size: int, seg: int) -> N
 def modify(cpu: Any, uop: Any, linear: int, size: int, seg: int) -> int:
     """Host address of an operand that is read and then written; end with `modified`."""
     count = size >> 3
-    entry = TLB_ENTRY(cpu.dtlb + (linear >> 12 & (DTLB_ENTRIES - 1)) * 32)
+    entry = tlb_entry(cpu, linear)
     if unlikely(linear + (count - 1) & PAGE != entry.write_tag):
         host = modify_slow(cpu, linear, count, seg)
         if cpu.exit_code:
@@ -354,16 +360,12 @@ def modified(cpu: Any, host: int, value: int, linear: int, size: int, seg: int) 
 
 @restricted
 def flat_address(cpu: Any, uop: Any) -> int:
-    """BASE + INDEX * scale + displacement, in 64-bit mode without a segment base."""
+    """BASE + INDEX * scale + displacement: the linear address in 64-bit mode without a segment base.
+
+    In other cases a micro-operation before this one has computed the linear address, and BASE is
+    ADDRESS_REGISTER.
+    """
     return cpu.gpr[uop.base] + (cpu.gpr[uop.index] << uop.scale) + uop.disp
-
-
-@restricted
-def memory_address(cpu: Any, uop: Any, kind: str) -> int:
-    """Linear address of the memory operand: computed here, or by the micro-operation before."""
-    if kind == "M":
-        return flat_address(cpu, uop)
-    return cpu.ea
 
 
 @restricted
@@ -403,14 +405,14 @@ def register_number(uop: Any, kind: str) -> int:
 
 @restricted
 def read(cpu: Any, uop: Any, kind: str, size: int) -> int:
-    """The operand of `kind`: a register (R0 R1 R2), the immediate (I) or memory (M E)."""
+    """The operand of `kind`: a register (R0 R1 R2), the immediate (I) or memory (M)."""
     if kind == "I":
         if size == 64:
             return uop.imm
         return uop.imm & ((1 << size) - 1)
     if kind[0] == "R":
         return read_register(cpu, register_number(uop, kind), size)
-    return load(cpu, uop, memory_address(cpu, uop, kind), size, uop.seg)
+    return load(cpu, uop, flat_address(cpu, uop), size, uop.seg)
 
 
 @restricted
@@ -419,7 +421,7 @@ def write(cpu: Any, uop: Any, kind: str, size: int, value: int) -> None:
     if kind[0] == "R":
         write_register(cpu, register_number(uop, kind), size, value)
     else:
-        store(cpu, uop, memory_address(cpu, uop, kind), value, size, uop.seg)
+        store(cpu, uop, flat_address(cpu, uop), value, size, uop.seg)
 
 
 # segments outside 64-bit mode

@@ -22,7 +22,7 @@ from iced_x86 import (
 from emu.cpu.insns.rows import Insn, handler_name
 from emu.cpu.program import program, rows
 from emu.cpu.registers import ADDRESS_REGISTERS, REGISTERS, SEGMENTS
-from emu.cpu.state import FS, UOP
+from emu.cpu.state import ADDRESS_REGISTER, FS, UOP, ZERO_REGISTER
 
 MNEMONICS = {v: k for k, v in vars(Mnemonic).items() if isinstance(v, int)}
 CODES = {v: k for k, v in vars(Code).items() if isinstance(v, int)}
@@ -143,13 +143,12 @@ class Translator:
             "code": lambda: OpCodeInfo(insn.code).operand_size,
             "fixed": lambda: row.sizes[0],
         }[row.size]()
-        form, uop_before = letters, -1
+        uop_before = -1
         if "M" in letters and based and not row.own_address:
-            form = letters.replace("M", "E")
             uop_before = self.address_uop(insn, bits)
         mode = ("long" if bits == 64 else "legacy") if row.modal else ""
         address = address_bits(insn, bits) if row.addressed else 0
-        number = self.handlers.get(handler_name(name, size, form, mode, address))
+        number = self.handlers.get(handler_name(name, size, letters, mode, address))
         if number is None:
             return python
         memory = MemorySizeInfo(insn.memory_size).size if "M" in letters else 0
@@ -213,9 +212,8 @@ class Translator:
         )
         if template.address < 0:
             return [main], template.ends
-        before = Uop(
-            template.address, template.count, disp, 0, 0, 0, base, index, scale, seg
-        )
+        before = Uop(template.address, template.count, disp, 0, 0, 0, base, index, scale, seg)
+        main = main._replace(base=ADDRESS_REGISTER, index=ZERO_REGISTER, scale=0, disp=0)
         return [before, main], template.ends
 
     def pack(self, uop: Uop, length: int, offset: int, left: int) -> bytes:

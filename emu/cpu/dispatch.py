@@ -66,20 +66,16 @@ def block_index(key: int) -> int:
     return (key ^ key >> 14 ^ key >> 45) & (BLOCK_ENTRIES - 1)
 
 
-@restricted
-def enter_block(cpu: Any, target: Any, rip: int) -> None:
-    """Run the block at `target`, if the budget covers it."""
-    cost = target.left + 1
-    if unlikely(cpu.budget < cost):
-        cpu.exit_code = Exit.BUDGET
-        cpu.rip = rip
-        leave()
-    cpu.budget -= cost
-    dispatch(target)
+@tail
+def out_of_budget(cpu: Any, uop: Any) -> None:  # noqa: ARG001
+    """Leave at the RIP in `ea`: the budget does not cover the block there."""
+    cpu.exit_code = Exit.BUDGET
+    cpu.rip = cpu.ea
+    leave()
 
 
 @tail
-def jump(cpu: Any, uop: Any) -> None:  # noqa: ARG001
+def jump(cpu: Any, uop: Any) -> None:
     """Go to the RIP in `ea`."""
     rip = cpu.ea
     entry = JUMP_ENTRY(cpu.jump_cache + ((rip ^ rip >> 10) & (JUMP_ENTRIES - 1)) * 32)
@@ -100,7 +96,12 @@ def jump(cpu: Any, uop: Any) -> None:  # noqa: ARG001
         entry.uop = block.uop
         entry.page_base = rip - (linear & PAGE_OFFSET)
     cpu.page_base = entry.page_base
-    enter_block(cpu, UOP(entry.uop), rip)
+    target = UOP(entry.uop)
+    cost = target.left + 1
+    if unlikely(cpu.budget < cost):
+        out_of_budget(cpu, uop)
+    cpu.budget -= cost
+    dispatch(target)
 
 
 @restricted
@@ -113,10 +114,15 @@ def go_to(cpu: Any, uop: Any, rip: int) -> None:
 @restricted
 def go_direct(cpu: Any, uop: Any) -> None:
     """Follow a direct branch: by its link when the target is in the same page and decoded."""
-    rip = (cpu.page_base + uop.imm) & cpu.ip_mask
     if unlikely(uop.link == 0):
-        go_to(cpu, uop, rip)
-    enter_block(cpu, UOP(uop.link), rip)
+        go_to(cpu, uop, (cpu.page_base + uop.imm) & cpu.ip_mask)
+    target = UOP(uop.link)
+    cost = target.left + 1
+    if unlikely(cpu.budget < cost):
+        cpu.ea = (cpu.page_base + uop.imm) & cpu.ip_mask
+        out_of_budget(cpu, uop)
+    cpu.budget -= cost
+    dispatch(target)
 
 
 @restricted
@@ -136,7 +142,7 @@ ENTRY_IR = """\
 define i64 @enter(ptr %cpu) {{
 entry:
 {loads}
-  call tailcc void @jump(ptr %cpu, ptr %cpu, {words})
+  call preserve_nonecc void @jump(ptr %cpu, ptr %cpu, {words})
   ret i64 0
 }}
 define i64 @enter_at(ptr %cpu, i64 %at) {{
@@ -144,7 +150,7 @@ entry:
 {loads}
   %uop = inttoptr i64 %at to ptr
   %handler = load ptr, ptr %uop
-  call tailcc void %handler(ptr %cpu, ptr %uop, {words})
+  call preserve_nonecc void %handler(ptr %cpu, ptr %uop, {words})
   ret i64 0
 }}
 """

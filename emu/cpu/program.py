@@ -139,7 +139,7 @@ def entry_ir(template: str, cpu: Any) -> str:
 
 def compiled(text: str) -> str:
     """The cache entry with the object code of a module, made if need be."""
-    name = "o-" + cache.digest([text, *backend.host()])
+    name = "o-" + cache.digest([text, *backend.key()])
     if cache.read(name) is None:
         run = subprocess.run(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "emu.cpu.compiler.worker"],

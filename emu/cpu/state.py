@@ -12,6 +12,7 @@ GPR_NAMES = (
 )  # fmt: skip
 ZERO_REGISTER = 16
 PAGE_BASE_REGISTER = 17
+ADDRESS_REGISTER = 18
 
 ES, CS, SS, DS, FS, GS, LDTR, TR = range(8)
 
@@ -90,11 +91,13 @@ DTLB_SIZE = DTLB_ENTRIES * TLB_ENTRY.size
 ITLB_SIZE = ITLB_ENTRIES * FETCH_ENTRY.size
 
 FIELDS = (
-    # general-purpose registers; [16] is constantly zero, [17] is RIP of the current code page
-    Field("gpr", "u64", 18),
-    Field("gpr8", "u8", 144, alias="gpr"),
+    # general-purpose registers; [16] is constantly zero, [17] is RIP of the current code page,
+    # [18] the linear address that the micro-operation before computed
+    Field("gpr", "u64", 19),
+    Field("gpr8", "u8", 152, alias="gpr"),
     *(Field(name, alias=f"gpr+{8 * i}") for i, name in enumerate(GPR_NAMES)),
     Field("page_base", alias="gpr+136"),
+    Field("linear_address", alias="gpr+144"),
     Field("rip"),
     # what a handler keeps in machine registers; stored here while outside the compiled loop
     Field("budget"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -27,6 +28,12 @@ def host() -> tuple[str, str, str]:
     return llvmlite.__version__, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
+@functools.cache
+def key() -> tuple[str, ...]:
+    """What object code depends on besides the IR: the host, and how this module compiles."""
+    return (*host(), Path(__file__).read_text())
+
+
 def target_machine() -> Any:
     """A target machine for this host; an engine takes it over, so each use makes one."""
     llvm = binding()
@@ -43,13 +50,17 @@ def assemble(ir: str) -> bytes:
     module = llvm.parse_assembly(ir)
     module.verify()
     machine = target_machine()
+    # a full O1 pipeline costs four times as much and makes the handlers no faster
     options = llvm.create_pipeline_tuning_options(speed_level=1)
-    options.loop_vectorization = False
-    options.slp_vectorization = False
-    options.loop_unrolling = False
-    options.loop_interleaving = False
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    for function in module.functions:
+        if not function.is_declaration:
+            passes = llvm.create_new_function_pass_manager()
+            passes.add_simplify_cfg_pass()
+            passes.add_instruction_combine_pass()
+            passes.add_simplify_cfg_pass()
+            passes.add_sinking_pass()
+            passes.run(function, builder)
     return bytes(machine.emit_object(module))
 
 

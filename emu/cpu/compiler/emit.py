@@ -680,7 +680,7 @@ class Emitter:
     def tail_call(self, function: str, uop: str) -> None:
         """End the block with a tail call that hands on every register."""
         words = "".join(f", i64 {self.word(self.registers[name])}" for name in REGISTERS)
-        self.line(f"musttail call tailcc void {function}(ptr %cpu, ptr {uop}{words})")
+        self.line(f"musttail call preserve_nonecc void {function}(ptr %cpu, ptr {uop}{words})")
         self.line("ret void")
         self.live = False
 
@@ -726,7 +726,7 @@ def handler_ir(
         emitter.line(f"{following} = getelementptr i8, ptr %uop, i64 {uop.size}")
         emitter.dispatch(following)
     body = "\n".join(emitter.lines)
-    return f"define tailcc void @{name}({HANDLER_PARAMETERS}) #0 {{\nentry:\n{body}\n}}\n", emitter
+    return f"define preserve_nonecc void @{name}({HANDLER_PARAMETERS}) #0 {{\nentry:\n{body}\n}}\n", emitter
 
 
 def outline_ir(function: Restricted, cpu: Layout) -> tuple[str, Emitter]:

@@ -42,7 +42,7 @@ class Unit:
             text, emitter = handler_ir(f'"{symbol}"', function, constants, self.cpu, self.uop)
         except CompileError as error:
             raise CompileError(f"{name}: {error}") from error
-        self.bodies.append(text.replace("define tailcc", "define internal tailcc", 1))
+        self.bodies.append(text.replace("define preserve_nonecc", "define internal preserve_nonecc", 1))
         self.handlers.append(symbol)
         self.collect(emitter)
 
@@ -81,7 +81,7 @@ class Unit:
 def declaration(function: Restricted) -> str:
     """The declaration of a shared function that another unit defines."""
     if function.kind == "tail":
-        return f"declare tailcc void @{function.name}({HANDLER_PARAMETERS})"
+        return f"declare preserve_nonecc void @{function.name}({HANDLER_PARAMETERS})"
     words = "".join(", i64" for _ in function.tree.args.args[1:])
     return f"declare preserve_mostcc i64 @{function.name}(ptr{words})"
 

@@ -12,15 +12,17 @@ from emu.cpu.access import (
     write,
     write_register,
 )
-from emu.cpu.compiler.words import restricted
+from emu.cpu.compiler.words import restricted, shift_arithmetic
 from emu.cpu.flags import (
     AF,
+    AUXILIARY,
+    TOP_CARRIES,
     carry_flag,
+    extend,
     flags_add,
     flags_logic,
     flags_sub,
     narrow,
-    set_carry_flag,
 )
 from emu.cpu.insns.rows import Insn
 from emu.cpu.insns.update import fetch, put
@@ -75,13 +77,20 @@ def cmp(cpu: Any, uop: Any, size: int, dst: str, src: str) -> None:
 
 
 @restricted
+def flags_step(cpu: Any, a: int, result: int, extreme: int, size: int) -> None:
+    """Flags of INC and DEC: CF is kept, OF set when the result is the extreme one."""
+    carry = shift_arithmetic(cpu.flag_carries, 63) & TOP_CARRIES
+    overflow = 1 << 62 if result == extreme else 0
+    cpu.flag_carries = carry ^ overflow | (a ^ result) >> 1 & AUXILIARY
+    cpu.flag_result = extend(result, size)
+
+
+@restricted
 def inc(cpu: Any, uop: Any, size: int, dst: str) -> None:
     """INC: DEST := DEST + 1; CF is kept."""
     a, host, linear = fetch(cpu, uop, dst, size)
     result = narrow(a + 1, size)
-    carry = carry_flag(cpu)
-    flags_add(cpu, a, 1, result, size)
-    set_carry_flag(cpu, carry)
+    flags_step(cpu, a, result, 1 << (size - 1), size)
     put(cpu, uop, dst, size, result, host, linear)
 
 
@@ -90,9 +99,7 @@ def dec(cpu: Any, uop: Any, size: int, dst: str) -> None:
     """DEC: DEST := DEST - 1; CF is kept."""
     a, host, linear = fetch(cpu, uop, dst, size)
     result = narrow(a - 1, size)
-    carry = carry_flag(cpu)
-    flags_sub(cpu, a, 1, result, size)
-    set_carry_flag(cpu, carry)
+    flags_step(cpu, a, result, (1 << (size - 1)) - 1, size)
     put(cpu, uop, dst, size, result, host, linear)
 
 

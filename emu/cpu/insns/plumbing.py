@@ -17,14 +17,14 @@ def address_long(cpu: Any, uop: Any, size: int) -> None:
     offset = flat_address(cpu, uop)
     if size == 32:
         offset &= 0xFFFFFFFF
-    cpu.ea = offset + cpu.linear_base[uop.seg]
+    cpu.linear_address = offset + cpu.linear_base[uop.seg]
 
 
 @restricted
 def address_legacy(cpu: Any, uop: Any, size: int, writes: int) -> None:
     """Effective address outside 64-bit mode, for imm bytes: limit and rights are checked."""
     offset = flat_address(cpu, uop) & ((1 << size) - 1)
-    cpu.ea = checked_linear(cpu, uop, uop.seg, offset, uop.imm, writes)
+    cpu.linear_address = checked_linear(cpu, uop, uop.seg, offset, uop.imm, writes)
 
 
 @restricted

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 MODES = ("long", "legacy")
+NO_SUCH_ADDRESS = (("long", 16), ("legacy", 64))
 
 
 class Insn(NamedTuple):
@@ -14,7 +16,7 @@ class Insn(NamedTuple):
     A form has one letter an operand: R general register, M memory, I immediate, S segment register,
     X vector register, P MMX register, T x87 register, C control and D debug register, J near branch
     target, Z memory implied by a string instruction. The function gets each operand as a kind:
-    R0 R1 R2 (by position among the registers), I, M or E (memory, address in `ea`), J and so on.
+    R0 R1 R2 (by position among the registers), I, M, J and so on.
 
     `size` says where the operand size comes from: "first" operand, "code" (the opcode's operand
     size) or "fixed", the row's only one; `modal` makes a handler for 64-bit mode and one for the others, given
@@ -43,11 +45,6 @@ class Handler(NamedTuple):
     constants: dict[str, Any]
 
 
-def expand(form: str, own_address: bool) -> tuple[str, ...]:
-    """The forms a written form stands for: M is also E."""
-    return (form, form.replace("M", "E")) if "M" in form and not own_address else (form,)
-
-
 def operand_kinds(form: str) -> tuple[str, ...]:
     """The operand kinds of a form, registers numbered by their position: "RMR" is R0 M R1."""
     kinds = []
@@ -73,26 +70,24 @@ def handlers(row: Insn) -> Iterator[Handler]:
     """Every specialisation of a row."""
     tree = row.function.tree  # type: ignore[attr-defined]
     parameters = [a.arg for a in tree.args.args][2:]
-    for written in row.forms.split():
-        for form in expand(written, row.own_address):
-            for size in row.sizes:
-                for mode in MODES if row.modal else ("",):
-                    for address in (16, 32, 64) if row.addressed else (0,):
-                        if mode == "legacy" and size == 64:
-                            continue
-                        if (mode == "long" and address == 16) or (
-                            mode == "legacy" and address == 64
-                        ):
-                            continue
-                        constants = dict(row.constants)
-                        if "size" in parameters:
-                            constants["size"] = size
-                        if row.modal:
-                            constants["mode"] = mode
-                        if row.addressed:
-                            constants["address"] = address
-                        free = [p for p in parameters if p not in constants]
-                        kinds = operand_kinds(form)
-                        constants.update(zip(free, kinds, strict=False))
-                        name = handler_name(row.mnemonic, size, form, mode, address)
-                        yield Handler(name, row.function, constants)
+    choices = itertools.product(
+        row.forms.split(),
+        row.sizes,
+        MODES if row.modal else ("",),
+        (16, 32, 64) if row.addressed else (0,),
+    )
+    for form, size, mode, address in choices:
+        if (mode, size) == ("legacy", 64) or (mode, address) in NO_SUCH_ADDRESS:
+            continue
+        constants = dict(row.constants)
+        if "size" in parameters:
+            constants["size"] = size
+        if row.modal:
+            constants["mode"] = mode
+        if row.addressed:
+            constants["address"] = address
+        free = [p for p in parameters if p not in constants]
+        constants.update(zip(free, operand_kinds(form), strict=False))
+        yield Handler(
+            handler_name(row.mnemonic, size, form, mode, address), row.function, constants
+        )

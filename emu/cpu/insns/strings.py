@@ -14,13 +14,14 @@ from emu.cpu.access import (
     raw_store,
     read_register,
     store,
+    tlb_entry,
     write_register,
 )
 from emu.cpu.compiler.words import leave, raw_move, restricted, unlikely
 from emu.cpu.flags import DF, flags_sub, narrow, zero_flag
 from emu.cpu.insns.rows import Insn
 from emu.cpu.paging import PAGE, PAGE_OFFSET
-from emu.cpu.state import DTLB_ENTRIES, ES, TLB_ENTRY, Exit
+from emu.cpu.state import ES, Exit
 
 RCX, RSI, RDI = 1, 6, 7
 
@@ -124,7 +125,7 @@ def least(a: int, b: int) -> int:
 @restricted
 def direct_room(cpu: Any, linear: int, size: int, writes: int) -> int:
     """How many elements from `linear` up lie in its page and can be reached directly."""
-    entry = TLB_ENTRY(cpu.dtlb + (linear >> 12 & (DTLB_ENTRIES - 1)) * 32)
+    entry = tlb_entry(cpu, linear)
     tag = entry.write_tag if writes else entry.read_tag
     if linear & PAGE != tag:
         return 0
@@ -142,8 +143,8 @@ def bulk_movs(cpu: Any, uop: Any, size: int) -> int:
     length = many * (size >> 3)
     if many == 0:
         return 0
-    from_entry = TLB_ENTRY(cpu.dtlb + (source >> 12 & (DTLB_ENTRIES - 1)) * 32)
-    to_entry = TLB_ENTRY(cpu.dtlb + (target >> 12 & (DTLB_ENTRIES - 1)) * 32)
+    from_entry = tlb_entry(cpu, source)
+    to_entry = tlb_entry(cpu, target)
     host_source = source + from_entry.addend
     host_target = target + to_entry.addend
     # elements copied upwards into what is still to be read repeat themselves
@@ -162,7 +163,7 @@ def bulk_stos(cpu: Any, uop: Any, size: int) -> int:
     many = least(least(cpu.rcx, cpu.budget), direct_room(cpu, target, size, 1))
     if many == 0:
         return 0
-    entry = TLB_ENTRY(cpu.dtlb + (target >> 12 & (DTLB_ENTRIES - 1)) * 32)
+    entry = tlb_entry(cpu, target)
     host = target + entry.addend
     length = many * (size >> 3)
     done = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from emu.cpu.access import (
-    memory_address,
+    flat_address,
     modified,
     modify,
     raw_load,
@@ -21,7 +21,7 @@ def fetch(cpu: Any, uop: Any, kind: str, size: int) -> tuple[int, int, int]:
     """A destination that is read first: its value, and the host and linear address if in memory."""
     if kind[0] == "R":
         return read_register(cpu, register_number(uop, kind), size), 0, 0
-    linear = memory_address(cpu, uop, kind)
+    linear = flat_address(cpu, uop)
     host = modify(cpu, uop, linear, size, uop.seg)
     return raw_load(host, size), host, linear
 
