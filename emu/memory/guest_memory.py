@@ -1,0 +1,108 @@
+"""Guest-physical memory: slots of bytes at guest-physical addresses, with nothing between them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAGE_SIZE = 4096
+
+
+@dataclass
+class MemorySlot:
+    """`size` bytes of guest-physical memory at `gpa`; `data` is what the guest finds there.
+
+    `private` slots belong to KVM itself: user space neither made them nor sees them.
+    """
+
+    number: int
+    gpa: int
+    size: int
+    private: bool = False
+    data: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8), repr=False)
+    view: memoryview = field(default_factory=lambda: memoryview(b""), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.data.size != self.size:
+            self.data = np.zeros(self.size, np.uint8)
+        self.view = memoryview(self.data)
+
+    @property
+    def end(self) -> int:
+        """The first guest-physical address behind the slot."""
+        return self.gpa + self.size
+
+
+class GuestMemory:
+    """The memory slots of one VM."""
+
+    def __init__(self) -> None:
+        self._slots: list[MemorySlot] = []
+
+    @property
+    def slots(self) -> tuple[MemorySlot, ...]:
+        """All slots, in the order in which they were made."""
+        return tuple(self._slots)
+
+    def overlaps(self, gpa: int, size: int, but: MemorySlot | None = None) -> bool:
+        """Whether `size` bytes at `gpa` touch a slot other than `but`."""
+        return any(
+            slot is not but and slot.gpa < gpa + size and gpa < slot.end for slot in self._slots
+        )
+
+    def add(self, slot: MemorySlot) -> None:
+        """Put `slot` in place."""
+        self._slots.append(slot)
+
+    def remove(self, slot: MemorySlot) -> None:
+        """Take `slot` away, with what it held."""
+        self._slots.remove(slot)
+
+    def find(self, gpa: int, size: int) -> MemorySlot | None:
+        """The slot that holds all of the `size` bytes at `gpa`."""
+        for slot in self._slots:
+            if slot.gpa <= gpa and gpa + size <= slot.end:
+                return slot
+        return None
+
+    def read(self, gpa: int, size: int) -> bytes | None:
+        """`size` bytes at `gpa`; None where a byte of them is not backed by a slot."""
+        slot = self.find(gpa, size)
+        if slot is not None:
+            return bytes(slot.view[gpa - slot.gpa : gpa - slot.gpa + size])
+        parts = []
+        for start, length in _pages(gpa, size):
+            slot = self.find(start, length)
+            if slot is None:
+                return None
+            parts.append(bytes(slot.view[start - slot.gpa : start - slot.gpa + length]))
+        return b"".join(parts)
+
+    def write(self, gpa: int, data: bytes | bytearray | memoryview) -> bool:
+        """Write `data` at `gpa`; False at the first page that is not backed by a slot.
+
+        The pages before that one are written, as KVM writes guest memory page by page.
+        """
+        done = 0
+        for start, length in _pages(gpa, len(data)):
+            slot = self.find(start, length)
+            if slot is None:
+                return False
+            slot.view[start - slot.gpa : start - slot.gpa + length] = data[done : done + length]
+            done += length
+        return True
+
+    def read_word(self, gpa: int, size: int) -> int | None:
+        """The little-endian word of `size` bytes at `gpa`; None where it is not backed."""
+        data = self.read(gpa, size)
+        return None if data is None else int.from_bytes(data, "little")
+
+
+def _pages(gpa: int, size: int) -> list[tuple[int, int]]:
+    pieces = []
+    end = gpa + size
+    while gpa < end:
+        length = min(PAGE_SIZE - gpa % PAGE_SIZE, end - gpa)
+        pieces.append((gpa, length))
+        gpa += length
+    return pieces

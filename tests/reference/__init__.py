@@ -1,0 +1,1 @@
+"""Slow, plain oracles that share no code with what they judge."""
