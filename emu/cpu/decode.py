@@ -147,7 +147,9 @@ class Translator:
         if "M" in letters and based and not row.own_address:
             uop_before = self.address_uop(insn, bits)
         mode = ("long" if bits == 64 else "legacy") if row.modal else ""
-        address = address_bits(insn, bits) if row.addressed else 0
+        address = 0
+        if row.addressed:
+            address = OpCodeInfo(insn.code).address_size or address_bits(insn, bits)
         number = self.handlers.get(handler_name(name, size, letters, mode, address))
         if number is None:
             return python
@@ -268,7 +270,8 @@ def operand_bits(insn: Instruction, position: int) -> int:
     """The width of an operand."""
     kind = insn.op_kind(position)
     if kind == OpKind.REGISTER:
-        return REGISTERS[insn.op_register(position)].size
+        operand = REGISTERS.get(insn.op_register(position))
+        return operand.size if operand else 0
     if kind == OpKind.MEMORY or kind in STRINGS:
         return int(MemorySizeInfo(insn.memory_size).size) * 8
     return 0
