@@ -67,7 +67,7 @@ def block_index(key: int) -> int:
 
 
 @tail
-def out_of_budget(cpu: Any, uop: Any) -> None:  # noqa: ARG001
+def out_of_budget(cpu: Any, uop: Any) -> None:
     """Leave at the RIP in `ea`: the budget does not cover the block there."""
     cpu.exit_code = Exit.BUDGET
     cpu.rip = cpu.ea

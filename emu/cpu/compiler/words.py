@@ -55,9 +55,7 @@ class Restricted:
     @functools.cached_property
     def plain(self) -> Callable[..., Any]:
         """The same function with wrapping arithmetic, for Python to run."""
-        wrapped = _Wrap().visit(
-            ast.parse(textwrap.dedent(inspect.getsource(self.function)))
-        )
+        wrapped = _Wrap().visit(ast.parse(textwrap.dedent(inspect.getsource(self.function))))
         wrapped.body[0].decorator_list = []
         ast.increment_lineno(wrapped, self.function.__code__.co_firstlineno - 1)
         code = compile(
@@ -291,8 +289,7 @@ def raw_load8(address: int) -> int:
 
 
 @intrinsic(
-    "{t0} = inttoptr i64 {0} to ptr\n{t1} = load i16, ptr {t0}, align 1\n"
-    "{r} = zext i16 {t1} to i64"
+    "{t0} = inttoptr i64 {0} to ptr\n{t1} = load i16, ptr {t0}, align 1\n{r} = zext i16 {t1} to i64"
 )
 def raw_load16(address: int) -> int:
     """The two bytes at a host address."""
@@ -300,8 +297,7 @@ def raw_load16(address: int) -> int:
 
 
 @intrinsic(
-    "{t0} = inttoptr i64 {0} to ptr\n{t1} = load i32, ptr {t0}, align 1\n"
-    "{r} = zext i32 {t1} to i64"
+    "{t0} = inttoptr i64 {0} to ptr\n{t1} = load i32, ptr {t0}, align 1\n{r} = zext i32 {t1} to i64"
 )
 def raw_load32(address: int) -> int:
     """The four bytes at a host address."""
@@ -321,8 +317,7 @@ def raw_store8(address: int, value: int) -> None:
 
 
 @intrinsic(
-    "{t0} = inttoptr i64 {0} to ptr\n{t1} = trunc i64 {1} to i16\n"
-    "store i16 {t1}, ptr {t0}, align 1"
+    "{t0} = inttoptr i64 {0} to ptr\n{t1} = trunc i64 {1} to i16\nstore i16 {t1}, ptr {t0}, align 1"
 )
 def raw_store16(address: int, value: int) -> None:
     """Write two bytes at a host address."""
@@ -330,8 +325,7 @@ def raw_store16(address: int, value: int) -> None:
 
 
 @intrinsic(
-    "{t0} = inttoptr i64 {0} to ptr\n{t1} = trunc i64 {1} to i32\n"
-    "store i32 {t1}, ptr {t0}, align 1"
+    "{t0} = inttoptr i64 {0} to ptr\n{t1} = trunc i64 {1} to i32\nstore i32 {t1}, ptr {t0}, align 1"
 )
 def raw_store32(address: int, value: int) -> None:
     """Write four bytes at a host address."""

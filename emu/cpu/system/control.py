@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
 
 
-def hlt(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def hlt(cpu: Cpu, insn: Any) -> None:
     """HLT: stop until an interrupt; #GP(0) above CPL 0."""
     if cpu.state.cpl:
         raise Fault(Vector.GP, 0)

@@ -29,11 +29,14 @@ def candidates(bits: int, rng: random.Random) -> Iterator[bytes]:
                             modrm = mode << 6 | reg << 3 | rng.randrange(8)
                             tail = bytes(rng.randrange(256) for _ in range(10))
                             yield prefix + rex + opcode_map + bytes([opcode, modrm]) + tail
+    for level in (0, 1):
+        yield bytes([0xC8, rng.randrange(256), 2, level])
+        yield bytes([0x66, 0xC8, rng.randrange(256), 2, level])
     if bits != 16:
         for vex_map in (1, 2, 3):
             for opcode in range(256):
                 for pp in range(4):
-                    for mode in (3, rng.randrange(3)):
+                    for mode in (3, rng.randrange(3), 3, rng.randrange(3), 3, rng.randrange(3)):
                         first = 0xE0 | vex_map
                         w = rng.randrange(2) << 7
                         second = w | 0x78 ^ rng.randrange(8) << 3 | rng.randrange(2) << 2 | pp
@@ -42,11 +45,14 @@ def candidates(bits: int, rng: random.Random) -> Iterator[bytes]:
                         yield bytes([0xC4, first, second, opcode, modrm]) + tail
 
 
-def encodings(bits: int, seed: int = 1, each: int = 2) -> dict[str, list[tuple[bytes, Instruction]]]:
+Found = dict[str, list[tuple[bytes, Instruction]]]
+
+
+def encodings(bits: int, seed: int = 1, each: int = 2) -> Found:
     """Encodings by mnemonic: `each` of every opcode form (register, memory)."""
     rng = random.Random(seed)
     counts: dict[tuple[int, tuple[int, ...], bool, bool], int] = {}
-    found: dict[str, list[tuple[bytes, Instruction]]] = {}
+    found: Found = {}
     for data in candidates(bits, rng):
         insn = Decoder(bits, data, ip=0).decode()
         if insn.code == Code.INVALID:

@@ -1,4 +1,4 @@
-"""Small machines for tests: flat code and data in each mode, faults recorded instead of delivered."""
+"""Small machines for tests: flat code and data in each mode; faults are recorded."""
 
 from __future__ import annotations
 
