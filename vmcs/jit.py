@@ -16,23 +16,36 @@ import functools
 import importlib
 import os
 import pickle
-import re
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 import numpy as np
 
 from vmcs import jitcache
+from vmcs.signature import (
+    JitType,
+    Signature,
+    accepts,
+    as_argument,
+    as_result,
+    describe,
+    parse_signature,
+)
 
-OPTIONS: Final = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-"""Numba's options for every jitted function; the cache is switched on where it can be written."""
+OPTIONS: Final = {
+    "nogil": True,
+    "error_model": "numpy",
+    "boundscheck": False,
+    "no_cfunc_wrapper": True,
+}
+"""Numba's options for every jitted function; the cache is switched on where it can be written.
 
-INTEGERS: Final = tuple(f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64))
-SCALARS: Final = frozenset((*INTEGERS, "boolean", "float32", "float64"))
+No one calls a jitted function from C, and leaving out that entry saves a fifth of the compile time.
+"""
 
 _LOCK = threading.RLock()
 
@@ -47,84 +60,20 @@ def jit_disabled() -> bool:
     )
 
 
-class JitType(NamedTuple):
-    """One type of a signature: a scalar, an array of `dims` dimensions, or a tuple of `items`."""
-
-    name: str
-    dims: int = 0
-    layout: str = ""
-    readonly: bool = False
-    items: tuple["JitType", ...] = ()
-
-
-class Signature(NamedTuple):
-    """What a jitted function takes and returns."""
-
-    returns: JitType
-    arguments: tuple[JitType, ...]
-
-
-def parse_signature(text: str, dtypes: dict[str, Any] | None = None) -> Signature:
-    """The types that a signature string names; TypeError for a type that it cannot name."""
-    head, arguments = _call(text.strip())
-    known = SCALARS.union(dtypes or ())
-    return Signature(
-        _parse_type(head, known), tuple(_parse_type(part, known) for part in _split(arguments))
-    )
-
-
-def _call(text: str) -> tuple[str, str]:
-    """The two halves of `name(arguments)`, split at the parenthesis that the last one closes."""
-    depth = 0
-    if text.endswith(")"):
-        for at in range(len(text) - 1, -1, -1):
-            depth += (text[at] == ")") - (text[at] == "(")
-            if depth == 0:
-                return text[:at].strip(), text[at + 1 : -1].strip()
-    raise TypeError(f"{text!r} is no signature: expected result(argument, ...)")
-
-
-def _split(text: str) -> list[str]:
-    """Parts between the commas that no bracket encloses."""
-    parts, depth, start = [], 0, 0
-    for at, letter in enumerate(text):
-        depth += (letter in "([") - (letter in ")]")
-        if letter == "," and depth == 0:
-            parts.append(text[start:at].strip())
-            start = at + 1
-    last = text[start:].strip()
-    return [*parts, last] if last else parts
-
-
-def _parse_type(text: str, known: frozenset[str]) -> JitType:
-    if text == "void":
-        return JitType("void")
-    if text.startswith("Tuple("):
-        inside = _call(_call(text)[1])[1]
-        return JitType("tuple", items=tuple(_parse_type(part, known) for part in _split(inside)))
-    if text.startswith("UniTuple("):
-        item, count = _split(_call(text)[1])
-        return JitType("tuple", items=(_parse_type(item, known),) * int(count))
-    matched = re.fullmatch(r"(const\s+)?(\w+)\s*(?:\[([:1,\s]+)\])?", text)
-    if matched is None or matched[2] not in known:
-        raise TypeError(f"{text!r} names no type of a jitted function; known: {sorted(known)}")
-    if matched[3] is None:
-        if matched[2] not in SCALARS or matched[1]:
-            raise TypeError(f"{text!r}: a structured dtype and `const` are for arrays")
-        return JitType(matched[2])
-    steps = [step.strip() for step in matched[3].split(",")]
-    if steps[:-1] != [":"] * (len(steps) - 1) or steps[-1] not in (":", "::1"):
-        raise TypeError(f"{text!r}: an array is [:], [::1], [:, ::1] and so on")
-    layout = "C" if steps[-1] == "::1" else "A"
-    return JitType(matched[2], len(steps), layout, matched[1] is not None)
-
-
 class Jitted(Generic[R]):
     """A function that compiles on its first call, or runs as the Python source that it is.
 
     `py_func` is the source, `signatures` the types; `compiled()` is numba's dispatcher, which a
     caller in a hurry keeps; `plain(...)` runs the source with the types of the signature.
     """
+
+    def __new__(cls, *_arguments: Any) -> Self:
+        """Give each jitted function a class of its own.
+
+        Its `__call__` becomes the dispatcher once that exists, and the interpreter then goes from
+        the call to the dispatcher without running a line of Python.
+        """
+        return object.__new__(type(cls.__name__, (cls,), {}))
 
     def __init__(
         self, py_func: FunctionType, texts: Sequence[str], dtypes: dict[str, Any] | None = None
@@ -167,8 +116,6 @@ class Jitted(Generic[R]):
             with _LOCK:
                 if self._dispatcher is None:
                     self._dispatcher = _compile(self)
-                    # Each jitted function is a class of its own: the interpreter then goes from
-                    # the call to the dispatcher without running a line of Python.
                     type(self).__call__ = staticmethod(self._dispatcher)  # type: ignore[method-assign]
         return self._dispatcher
 
@@ -180,10 +127,18 @@ class Jitted(Generic[R]):
         """Processor features that the compiled form uses, here and in what it calls."""
         if self._needs is None:
             self._needs = set()
-            for name in jitcache.global_names(self.py_func.__code__):
-                if isinstance(value := self.py_func.__globals__.get(name), Jitted | Intrinsic):
-                    self._needs |= value.needs()
+            for operation in self._operations():
+                self._needs |= operation.needs()
         return self._needs
+
+    def callees(self) -> set[str]:
+        """Names of the jitted functions that this one calls itself."""
+        return {value.name for value in self._operations() if isinstance(value, Jitted)}
+
+    def _operations(self) -> Iterator["Jitted[Any] | Intrinsic[Any]"]:
+        for name in jitcache.global_names(self.py_func.__code__):
+            if isinstance(value := self.py_func.__globals__.get(name), Jitted | Intrinsic):
+                yield value
 
     def plain(self, *arguments: Any) -> R:
         """Run the Python source, and that of all it calls, with words as wide as when compiled."""
@@ -195,16 +150,16 @@ class Jitted(Generic[R]):
         signature, converted = self._match(arguments)
         if self._plain is None:
             self._plain = _with_globals(self.py_func, _plain_globals(self.py_func))
-        result: R = _result(signature.returns, self._plain(*converted))
+        result: R = as_result(signature.returns, self._plain(*converted))
         return result
 
     def _match(self, arguments: Sequence[Any]) -> tuple[Signature, list[Any]]:
         for signature in self.signatures:
             if len(signature.arguments) == len(arguments) and all(
-                map(_accepts, signature.arguments, arguments)
+                map(accepts, signature.arguments, arguments)
             ):
-                return signature, list(map(_argument, signature.arguments, arguments))
-        given = ", ".join(map(_describe, arguments))
+                return signature, list(map(as_argument, signature.arguments, arguments))
+        given = ", ".join(map(describe, arguments))
         raise TypeError(f"{self.name} takes {' or '.join(self.texts)}, not ({given})")
 
     def fingerprint(self) -> str:
@@ -244,8 +199,8 @@ class Intrinsic(Generic[R]):
 
     def call_plain(self, *arguments: Any) -> R:
         """As a call, under whatever numpy does about overflow at the moment."""
-        converted = map(_argument, self.signature.arguments, arguments)
-        result: R = _result(self.signature.returns, self.py_func(*converted))
+        converted = map(as_argument, self.signature.arguments, arguments)
+        result: R = as_result(self.signature.returns, self.py_func(*converted))
         return result
 
     def compiled(self) -> Any:
@@ -271,8 +226,7 @@ def jit(signature: str | Sequence[str], **dtypes: Any) -> Callable[[Callable[...
     def decorate(function: Callable[..., R]) -> Jitted[R]:
         if not isinstance(function, FunctionType):
             raise TypeError(f"only a function can be jitted, not a {type(function).__name__}")
-        kind: type[Jitted[R]] = type("Jitted", (Jitted,), {})
-        return kind(function, texts, dtypes)
+        return Jitted(function, texts, dtypes)
 
     return decorate
 
@@ -387,16 +341,8 @@ def _numba() -> Any:
 def _compile(jitted: Jitted[R]) -> Callable[..., R]:
     """Compile, or load from the cache, every signature of a jitted function."""
     numba = _numba()
-
-    names = _CompilerGlobals(jitted.py_func.__globals__)
-    # Without its own name a function that calls itself is found by numba's own bookkeeping.
-    names.pop(jitted.py_func.__name__, None)
-    # Numba learns of intrinsics before it types a function, not while it does.
-    for name in jitcache.global_names(jitted.py_func.__code__):
-        if isinstance(value := dict.get(names, name), Intrinsic):
-            names[name] = value.compiled()
-    function = _with_globals(jitted.py_func, names)
-    signatures = [_numba_signature(each, jitted.dtypes) for each in jitted.signatures]
+    function = for_compiler(jitted)
+    signatures = [numba_signature(each, jitted.dtypes) for each in jitted.signatures]
     directory = None
     # What was typed at a prompt has no file, and numba keeps nothing for it.
     if Path(jitted.py_func.__code__.co_filename).is_file():
@@ -416,7 +362,20 @@ def _compile(jitted: Jitted[R]) -> Callable[..., R]:
     return uncached
 
 
-def _numba_signature(signature: Signature, dtypes: dict[str, Any]) -> Any:
+def for_compiler(jitted: Jitted[Any]) -> FunctionType:
+    """The source of a jitted function with what it calls as numba knows it."""
+    names = _CompilerGlobals(jitted.py_func.__globals__)
+    # Without its own name a function that calls itself is found by numba's own bookkeeping.
+    names.pop(jitted.py_func.__name__, None)
+    # Numba learns of intrinsics before it types a function, not while it does.
+    for name in jitcache.global_names(jitted.py_func.__code__):
+        if isinstance(value := dict.get(names, name), Intrinsic):
+            names[name] = value.compiled()
+    return _with_globals(jitted.py_func, names)
+
+
+def numba_signature(signature: Signature, dtypes: dict[str, Any]) -> Any:
+    """A signature as numba has it."""
     arguments = (_numba_type(each, dtypes) for each in signature.arguments)
     return _numba_type(signature.returns, dtypes)(*arguments)
 
@@ -435,71 +394,10 @@ def _numba_type(kind: JitType, dtypes: dict[str, Any]) -> Any:
 
 
 def _numba_intrinsic(operation: Intrinsic[Any]) -> Any:
-    signature = _numba_signature(operation.signature, {})
+    signature = numba_signature(operation.signature, {})
     count = len(operation.signature.arguments)
     names = ", ".join(f"a{i}" for i in range(count))
     # Numba counts the parameters of the typing function, so it is given exactly as many.
     scope = {"signature": signature, "emit": operation.emit}
     exec(f"def typed(context, {names}):\n    return signature, emit\n", scope)  # noqa: S102
     return _numba().extending.intrinsic(scope["typed"])
-
-
-def _accepts(kind: JitType, value: object) -> bool:
-    """Whether the compiled function would take this argument."""
-    if kind.dims:
-        return (
-            isinstance(value, np.ndarray)
-            and value.ndim == kind.dims
-            and (kind.name not in SCALARS or value.dtype == _dtype(kind.name))
-            and (kind.layout == "A" or value.flags.c_contiguous)
-            and (kind.readonly or value.flags.writeable)
-        )
-    if kind.name == "tuple":
-        return (
-            isinstance(value, tuple)
-            and len(value) == len(kind.items)
-            and all(map(_accepts, kind.items, value))
-        )
-    return isinstance(value, bool | int | float | np.number | np.bool_)
-
-
-def _argument(kind: JitType, value: Any) -> Any:
-    """An argument as the compiled function would see it."""
-    if kind.dims:
-        return value
-    if kind.name == "tuple":
-        return tuple(map(_argument, kind.items, value))
-    if kind.name in INTEGERS:
-        return _dtype(kind.name).type(_wrapped(kind.name, int(value)))
-    return _dtype(kind.name).type(value)
-
-
-def _result(kind: JitType, value: Any) -> Any:
-    """A result as the compiled function would give it: Python numbers, wrapped to their width."""
-    if kind.dims:
-        return value
-    if kind.name == "void":
-        return None
-    if kind.name == "tuple":
-        return tuple(map(_result, kind.items, value))
-    if kind.name in INTEGERS:
-        return _wrapped(kind.name, int(value))
-    return _dtype(kind.name).type(value).item()
-
-
-@functools.cache
-def _dtype(name: str) -> np.dtype[Any]:
-    return np.dtype({"boolean": "bool"}.get(name, name))
-
-
-def _wrapped(name: str, value: int) -> int:
-    width = 8 * _dtype(name).itemsize
-    value &= (1 << width) - 1
-    return value - (1 << width) if name[0] == "i" and value >> (width - 1) else value
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        kind = "" if value.flags.c_contiguous else " strided"
-        return f"{value.dtype}{list(value.shape)}{kind}"
-    return type(value).__name__

@@ -88,11 +88,16 @@ CR4_ALWAYS: Final = (
 
 
 class ByFeature(NamedTuple):
-    """Bits of a register that are usable where CPUID has one of `features`."""
+    """Bits of a register that are usable where CPUID has one of `features`.
+
+    Releases that lack `behaviour` do not know the bits; those that lack `ignored_before` accept
+    them whatever CPUID says.
+    """
 
     bits: int
     features: tuple[str, ...]
     behaviour: str = ""
+    ignored_before: str = ""
 
 
 # arch/x86/kvm/x86.h: __cr4_reserved_bits
@@ -104,8 +109,8 @@ CR4_BY_FEATURE: Final = (
     ByFeature(CR4.PKE, ("PKU",)),
     ByFeature(CR4.LA57, ("LA57",)),
     ByFeature(CR4.UMIP, ("UMIP",)),
-    ByFeature(CR4.VMXE, ("VMX",)),
-    ByFeature(CR4.PCIDE, ("PCID",)),
+    ByFeature(CR4.VMXE, ("VMX",), ignored_before="cr4_vmxe_needs_cpuid"),
+    ByFeature(CR4.PCIDE, ("PCID",), ignored_before="cr4_pcide_needs_cpuid"),
     ByFeature(CR4.LAM_SUP, ("LAM",), "cr4_lam"),
     ByFeature(CR4.CET, ("SHSTK", "IBT"), "cr4_cet"),
 )
@@ -129,9 +134,13 @@ def cr4_reserved(guest: Cpuid, supported: Cpuid, behaviours: frozenset[str]) -> 
     for row in CR4_BY_FEATURE:
         if row.behaviour and row.behaviour not in behaviours:
             continue
-        if any(guest.has(name) for name in row.features) and any(
-            supported.has(name) for name in row.features
-        ):
+        if row.ignored_before and row.ignored_before not in behaviours:
+            usable |= row.bits
+            continue
+        of_host = "cr4_needs_host_feature" not in behaviours or any(
+            map(supported.has, row.features)
+        )
+        if of_host and any(map(guest.has, row.features)):
             usable |= row.bits
     return ~usable & 0xFFFF_FFFF_FFFF_FFFF
 

@@ -22,6 +22,7 @@ class ModuleParameters:
     ept: bool = True
     unrestricted_guest: bool = True
     npt: bool = True
+    vgif: bool = True
     hyperv: bool = True
 
 

@@ -30,7 +30,9 @@ EIGHT = np.uint64(8)
 PLAIN_CALLS = 40
 
 
-@jit("int64(uint8[::1], int64[:, ::1], uint64[::1], int64[:, ::1], int64[:, ::1], int64[::1])")
+@jit(
+    "int64(const uint8[::1], int64[:, ::1], uint64[::1], int64[:, ::1], int64[:, ::1], int64[::1])"
+)
 def first_stop_of_record(
     record: NDArray[np.uint8],
     fields: Table,

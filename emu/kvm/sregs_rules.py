@@ -24,7 +24,7 @@ WORDS: Final = (
     "CR0", "CR3", "CR4", "EFER", "CS_L", "APIC_BASE",
     "ONE", "LONG_MODE",
     "CR3_RESERVED", "CR4_RESERVED", "EFER_RESERVED", "APIC_BASE_RESERVED", "APIC_BASE_CHANGES",
-    "SMM", "VMX_SMM", "VMX_OPERATION", "CR0_FIXED0", "CR0_FIXED1", "CR4_FIXED0", "CR4_FIXED1",
+    "HAS_XSAVE", "SMM", "VMX_SMM", "VMX_OPERATION", "CR0_FIXED0", "CR0_FIXED1", "CR4_FIXED0", "CR4_FIXED1",
 )  # fmt: skip
 
 VALID_SREGS: Final = "arch/x86/kvm/x86.c: kvm_is_valid_sregs"
@@ -54,6 +54,7 @@ _ROWS = (
         bits_clear("sregs_lma_outside_long_mode", "", "EFER", EFER.LMA, when=NOT_LONG),
         bits_clear("sregs_cs_l_outside_long_mode", "", "CS_L", 1, when=NOT_LONG),
     ),
+    bits_clear("sregs_cr4_osxsave", VALID_SREGS, "CR4", CR4.OSXSAVE, when=lacks("HAS_XSAVE")),
     bits_clear("sregs_cr4_reserved", VALID_CR4, "CR4", "CR4_RESERVED"),
     bits_clear("sregs_cr4_vmxe_in_smm", VMX_CR4, "CR4", CR4.VMXE, when=has("VMX_SMM", 1)),
     allowed("sregs_cr4_vmx_fixed", VMX_CR4, "CR4", "CR4_FIXED0", "CR4_FIXED1", when=IN_VMX),

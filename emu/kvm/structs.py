@@ -30,6 +30,10 @@ class Segment:
     avl: int = 0
     unusable: int = 0
 
+    def replaced(self, **members: int) -> Segment:
+        """This segment with some members replaced."""
+        return replace(self, **members)
+
     def to_bytes(self) -> bytes:
         """The 24 bytes of the ABI."""
         return _SEGMENT.pack(
@@ -231,3 +235,7 @@ class DebugRegs:
     dr6: int = 0xFFFF_0FF0
     dr7: int = 0x400
     flags: int = 0
+
+    def with_dr7(self, dr7: int) -> DebugRegs:
+        """These registers with another DR7."""
+        return self if dr7 == self.dr7 else replace(self, dr7=dr7)

@@ -25,7 +25,7 @@ from emu.kvm.structs import (
     Sregs,
     VcpuEvents,
 )
-from emu.kvm.vendor import MsrRefused
+from emu.kvm.vendor import MsrRefused, VendorOperations
 
 if TYPE_CHECKING:
     from emu.kvm.vm import Vm
@@ -106,8 +106,9 @@ class Vcpu:
         self.xsave = bytes(4096)
         self.msrs: dict[int, int] = {}
         self.refused_msr: tuple[int, str] | None = None
+        self.entry_refusal: tuple[str, str] | None = None
         self.grown = Grown(self.release, "svm" if self.host.vendor == AMD else "vmx")
-        self.operations = vm.kvm.operations(self)
+        self.operations: VendorOperations = vm.kvm.operations(self)
         self.reset(init_event=False)
 
     # Life ------------------------------------------------------------------------------------
@@ -195,7 +196,7 @@ class Vcpu:
 
         Source: arch/x86/kvm/x86.c: load_pdptrs.
         """
-        data = self.memory.read(cr3 & 0xFFFF_FFE0, 32)
+        data = self.memory.read(cr3 & ~0x1F, 32)
         if data is None:
             return False
         entries = [int.from_bytes(data[i : i + 8], "little") for i in range(0, 32, 8)]
@@ -323,6 +324,7 @@ class Vcpu:
                 "CR3_RESERVED": self.cr3_reserved, "CR4_RESERVED": self.cr4_reserved,
                 "EFER_RESERVED": self.efer_reserved, "APIC_BASE_RESERVED": reserved,
                 "APIC_BASE_CHANGES": not unchanged, "SMM": self.smm,
+                "HAS_XSAVE": self.cpuid.has("XSAVE"),
                 **self.operations.sregs_words(),
             }
         )  # fmt: skip
@@ -351,7 +353,8 @@ class Vcpu:
         ops.set_efer(efer)
         ops.set_cr0(cr0)
         self.cr0 = cr0
-        ops.set_cr4(cr4)
+        if "sregs_drops_invalid_cr4" not in self.behaviours or ops.may_hold_cr4(cr4):
+            ops.set_cr4(cr4)
         if load_pdptrs and self.pae_paging:
             self.load_pdptrs(self.read_cr3())
 
@@ -398,7 +401,8 @@ class Vcpu:
     @property
     def latches_init(self) -> bool:
         """Whether INIT is latched: in SMM and where the vendor says so."""
-        return self.smm or self.operations.init_blocked
+        vendor = "vendor_latches_init" in self.behaviours and self.operations.init_blocked
+        return self.smm or vendor
 
     def _accept_apic_events(self) -> None:
         """Source: arch/x86/kvm/lapic.c: kvm_apic_accept_events."""
@@ -554,7 +558,10 @@ class Vcpu:
         """KVM_SET_NESTED_STATE: the ioctl's non-negative return value.
 
         `state` is the caller's memory from the header on; KVM reads what it needs of it.
+        A positive value says that L2 could not be entered: `entry_refusal` then holds the name of
+        the rule and what it asked.
         """
+        self.entry_refusal = None
         ioctl = "KVM_SET_NESTED_STATE"
         if not self.operations.has_nested_state(self.release, self.host):
             raise KvmError(ioctl, EINVAL, "nested_state_offered")

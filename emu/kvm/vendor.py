@@ -68,6 +68,10 @@ class VendorOperations(ABC):
         """The vendor's words of the program of KVM_SET_SREGS (`sregs_rules.WORDS`)."""
         return {}
 
+    def may_hold_cr4(self, _cr4: int) -> bool:
+        """Whether the vendor takes this CR4 where KVM_SET_SREGS itself does not ask."""
+        return True
+
     @abstractmethod
     def set_cr0(self, cr0: int) -> None:
         """Load CR0."""

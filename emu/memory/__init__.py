@@ -1,5 +1,5 @@
-"""Guest-physical memory."""
+"""Guest-physical memory: RAM, ROM and device windows, and which pages were written."""
 
-from emu.memory.guest_memory import GuestMemory, MemorySlot
+from emu.memory.physical import Device, PhysicalMemory
 
-__all__ = ["GuestMemory", "MemorySlot"]
+__all__ = ["Device", "PhysicalMemory"]

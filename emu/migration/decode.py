@@ -51,10 +51,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the blob: its title and entries, members that are zero left out."""
+    """A part of the blob: its title and members, those that are zero left out unless asked for."""
 
     title: str
-    entries: tuple[Member, ...]
+    members: tuple[Member, ...]
     zero_members: int = 0
 
 
@@ -79,7 +79,7 @@ def _exit_code(value: int) -> tuple[str, ...]:
     return (name,) if name else ()
 
 
-MEANINGS: Mapping[str, Meaning] = {
+MEANINGS: dict[str, Meaning] = {
     "flags": _names(NestedFlag),
     "format": lambda value: (Format(value).name,) if value in (0, 1) else (),
     "smm_flags": _names(SmmFlag),
@@ -122,8 +122,8 @@ RESERVED: Mapping[str, type[BitTable]] = {
 }
 
 
-def decode(blob: bytes) -> list[Section]:
-    """The sections of a nested-state blob, header first.
+def decode(blob: bytes, everything: bool = False) -> list[Section]:
+    """The sections of a nested-state blob, header first; zero members too where `everything`.
 
     `blob` must have a header (`emu.migration.capture.check_blob`); what lies beyond its end is
     left out.
@@ -137,10 +137,10 @@ def decode(blob: bytes) -> list[Section]:
         for title, start in pages:
             page = blob[start : start + VMCS12_PAGE]
             if len(page) >= VMCS12_BYTES and (size > start or any(page)):
-                sections.append(_page(title, page, rows, _vmcs12_notices(page, title)))
+                sections.append(_page(title, page, rows, _vmcs12_notices(page, title), everything))
     elif len(blob) > VMCB12_OFFSET:
         page = blob[VMCB12_OFFSET : VMCB12_OFFSET + VMCS12_PAGE]
-        sections.append(_page("vmcb12", page, VMCB_MEMBERS, {}))
+        sections.append(_page("vmcb12", page, VMCB_MEMBERS, {}, everything))
     known_end = max(LEGAL_SIZES[form])
     if any(blob[known_end:]):
         tail = Member("beyond", known_end, len(blob) - known_end, 0, (), "no kernel reads it")
@@ -150,7 +150,7 @@ def decode(blob: bytes) -> list[Section]:
 
 def unusual(sections: Sequence[Section]) -> list[tuple[str, Member]]:
     """Every entry with a notice, with its section's title."""
-    return [(s.title, entry) for s in sections for entry in s.entries if entry.notice]
+    return [(s.title, entry) for s in sections for entry in s.members if entry.notice]
 
 
 def _header(blob: bytes, form: Format, size: int) -> Section:
@@ -167,7 +167,7 @@ def _header(blob: bytes, form: Format, size: int) -> Section:
         notices["flags"] = "EVMCS and MTF_PENDING belong to VMX"
     elif form is Format.VMX and flags & NestedFlag.GIF_SET:
         notices["flags"] = "GIF_SET belongs to SVM"
-    entries = []
+    entries: list[Member] = []
     for row in rows:
         entries += _entries(row, blob, notices, always=not row.reserved)
     return Section("header", tuple(entries))
@@ -183,11 +183,17 @@ def _vmcs12_notices(page: bytes, title: str) -> dict[str, str]:
     return notices
 
 
-def _page(title: str, page: bytes, rows: Sequence[FieldAt], notices: Mapping[str, str]) -> Section:
+def _page(
+    title: str,
+    page: bytes,
+    rows: Sequence[FieldAt],
+    notices: Mapping[str, str],
+    everything: bool,
+) -> Section:
     entries: list[Member] = []
     zero = 0
     for row in rows:
-        found = list(_entries(row, page, notices))
+        found = list(_entries(row, page, notices, everything and not row.reserved))
         entries += found
         zero += not found and not row.reserved
     end = rows[-1].end
@@ -220,5 +226,5 @@ def _entries(
         bits = value & table.reserved_mask() & ~table.default1_mask()
         if bits:
             notice = f"reserved bits {bits:#x}"
-    meaning = MEANINGS.get(row.name, lambda _value: ())(value) if row.count == 1 else ()
+    meaning = MEANINGS[row.name](value) if row.name in MEANINGS else ()
     yield Member(row.name, row.offset, row.size, value, meaning, notice)

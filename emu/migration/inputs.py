@@ -91,12 +91,18 @@ def capture_of_cpu(cpu: CpuSection, name: str) -> Capture:
     blob = cpu.nested_state
     if blob is None:
         raise StateError(f"{name}: has no nested state")
-    registers = cpu.registers
     capture = of_blob(name, blob, f"{name} (QEMU stream)")
     return replace(
         capture,
-        **{key: int(registers[field]) for key, field in STREAM_REGISTERS.items()},
+        cr0=_register(cpu, "cr[0]"),
+        cr3=_register(cpu, "cr[3]"),
+        cr4=_register(cpu, "cr[4]"),
+        efer=_register(cpu, "efer"),
     )
 
 
-STREAM_REGISTERS = {"cr0": "cr[0]", "cr3": "cr[3]", "cr4": "cr[4]", "efer": "efer"}
+def _register(cpu: CpuSection, name: str) -> int:
+    value = cpu.registers[name]
+    if not isinstance(value, int):
+        raise TypeError(f"{name} is no single register")
+    return value

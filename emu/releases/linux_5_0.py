@@ -1,9 +1,16 @@
 """Linux 5.0: what nested virtualization gained over 4.20."""
 
 from emu.releases.linux_4_20 import LINUX_4_20
-from emu.releases.schema import after
+from emu.releases.schema import Added, Changed, after
+
+VMX_GET_NESTED_STATE = "arch/x86/kvm/vmx/nested.c: vmx_get_nested_state"
+NESTED_CHECK_VM_EXECUTION_CONTROLS = "arch/x86/kvm/vmx/nested.c: nested_check_vm_execution_controls"
 
 LINUX_5_0 = after(
     LINUX_4_20,
     "5.0",
+    Changed("vmcs12_bytes_out", 4096, seen=VMX_GET_NESTED_STATE),
+    Added("vmx_rules", "unrestricted_guest_needs_ept", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS),
+    Added("vmx_rules", "mode_based_execute_needs_ept", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS),
+    Added("vmx_rules", "save_preemption_timer_needs_timer", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS),
 )

@@ -3,15 +3,18 @@
 from emu.releases.linux_5_9 import LINUX_5_9
 from emu.releases.schema import Added, Changed, Removed, after
 
+SVM_COPY = "arch/x86/kvm/svm/nested.c: copy_vmcb_control_area"
 SVM_SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
 SAVE_AREA = "arch/x86/include/asm/svm.h: struct vmcb_save_area"
-
+KVM_VM_IOCTL_CHECK_EXTENSION = "arch/x86/kvm/x86.c: kvm_vm_ioctl_check_extension"
 
 LINUX_5_10 = after(
     LINUX_5_9,
     "5.10",
+    Added("svm_control", "intercept_word_5", seen=SVM_COPY),
     Removed("svm_rules", "msrpm_in_memory", seen=SVM_SET),
     Removed("svm_rules", "set_gif_after_entry", seen=SVM_SET),
     Added("svm_rules", "request_pages", seen=SVM_SET),
     Changed("svm_save_bytes", 1032, seen=SAVE_AREA),
+    Added("capabilities", "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", seen=KVM_VM_IOCTL_CHECK_EXTENSION),
 )

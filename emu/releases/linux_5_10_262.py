@@ -1,12 +1,21 @@
 """Linux 5.10.262, the stable tree that Debian ships: how it differs from mainline 5.10."""
 
 from emu.releases.linux_5_10 import LINUX_5_10
-from emu.releases.schema import Added, after
+from emu.releases.schema import Added, Removed, after
 
 SVM_SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
 SVM_PREPARE = "arch/x86/kvm/svm/nested.c: nested_prepare_vmcb_control"
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
-
+VMX_IS_VALID_CR4 = "arch/x86/kvm/vmx/vmx.c: vmx_is_valid_cr4"
+KVM_VALID_SREGS = "arch/x86/kvm/x86.c: kvm_valid_sregs"
+KVM_VALID_CR4 = "arch/x86/kvm/x86.c: kvm_valid_cr4"
+KVM_VCPU_AFTER_SET_CPUID = "arch/x86/kvm/cpuid.c: kvm_vcpu_after_set_cpuid"
+KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS = "arch/x86/kvm/x86.c: kvm_vcpu_ioctl_x86_set_vcpu_events"
+VMX_RESTORE_CONTROL_MSR = "arch/x86/kvm/vmx/nested.c: vmx_restore_control_msr"
+VMX_SEGMENT_ACCESS_RIGHTS = "arch/x86/kvm/vmx/vmx.c: vmx_segment_access_rights"
+VMX_GET_NESTED_STATE = "arch/x86/kvm/vmx/nested.c: vmx_get_nested_state"
+NESTED_VMX_CHECK_HOST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_host_state"
+NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
 
 LINUX_5_10_262 = after(
     LINUX_5_10,
@@ -15,5 +24,19 @@ LINUX_5_10_262 = after(
     Added("svm_rules", "leave_guest_mode", seen=SVM_SET),
     Added("behaviours", "svm_int_ctl_by_list", seen=SVM_PREPARE),
     Added("behaviours", "svm_hsave_page_aligned", seen=SVM_MSR),
+    Added("sregs_rules", "sregs_cr4_vmxe_in_smm", seen=VMX_IS_VALID_CR4),
+    Added("sregs_rules", "sregs_cr4_vmx_fixed", seen=VMX_IS_VALID_CR4),
+    Added("sregs_rules", "sregs_long_mode_cr3_width", seen=KVM_VALID_SREGS),
+    Removed("behaviours", "sregs_drops_invalid_cr4", seen=KVM_VALID_CR4),
+    Added("behaviours", "cr4_pcide_needs_cpuid", seen=KVM_VCPU_AFTER_SET_CPUID),
+    Added("behaviours", "smm_change_leaves_nested", seen=KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS),
+    Removed("behaviours", "capability_msrs_only_narrow", seen=VMX_RESTORE_CONTROL_MSR),
+    Removed("behaviours", "unusable_rights_alone", seen=VMX_SEGMENT_ACCESS_RIGHTS),
+    Added("behaviours", "flushes_rare_on_get", seen=VMX_GET_NESTED_STATE),
+    Removed("vmx_rules", "legacy_mode_excludes_64_bit_host", seen=NESTED_VMX_CHECK_HOST_STATE),
+    Removed("vmx_rules", "long_mode_needs_64_bit_host", seen=NESTED_VMX_CHECK_HOST_STATE),
+    Added("vmx_rules", "guest_paging_needs_protection", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("vmx_rules", "guest_ia32e_needs_pae", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("vmx_rules", "guest_ia32e_needs_paging", seen=NESTED_VMX_CHECK_GUEST_STATE),
     stable=True,
 )

@@ -11,11 +11,14 @@ SVM_VMRUN_STATE = "arch/x86/kvm/svm/nested.c: svm_copy_vmrun_state"
 CONTROL_AREA = "arch/x86/include/asm/svm.h: struct vmcb_control_area"
 SVM_SWITCH = "arch/x86/kvm/svm/svm.c: svm_switch_vmcb"
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
-
+VMX_VCPU_AFTER_SET_CPUID = "arch/x86/kvm/vmx/vmx.c: vmx_vcpu_after_set_cpuid"
+STRUCT_VMCS12 = "arch/x86/kvm/vmx/vmcs12.h: struct vmcs12"
 
 LINUX_5_13 = after(
     LINUX_5_12,
     "5.13",
+    Added("svm_legalized", "rflags_5_14", seen=f"{SVM_VMRUN_STATE} (between 5.12 and 5.14)"),
+    Added("svm_legalized", "cpl_5_14", seen=f"{SVM_VMRUN_STATE} (between 5.12 and 5.14)"),
     Removed("svm_rules", "keep_l1_in_hsave", seen=f"{SVM_SET} (between 5.12 and 5.14)"),
     Added("svm_rules", "leave_guest_mode", seen=f"{SVM_SET} (between 5.12 and 5.14)"),
     Added("svm_rules", "move_registers_to_vmcb02", seen=f"{SVM_SET} (between 5.12 and 5.14)"),
@@ -27,11 +30,11 @@ LINUX_5_13 = after(
     Added("svm_rules", "msrpm_next_page_width", seen=f"{SVM_BITMAPS} (between 5.12 and 5.14)"),
     Added("svm_rules", "iopm_page_width", seen=f"{SVM_BITMAPS} (between 5.12 and 5.14)"),
     Added("svm_rules", "iopm_next_page_width", seen=f"{SVM_BITMAPS} (between 5.12 and 5.14)"),
-    Added("svm_rules", "cr0_nw_with_cd", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
-    Added("svm_rules", "cr0_high_half", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
-    Added("svm_rules", "dr6_high_half", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
-    Added("svm_rules", "dr7_high_half", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
-    Added("svm_rules", "cr4_pae_in_long_mode", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
+    Added("svm_rules", "cr0_nw_without_cd", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
+    Added("svm_rules", "cr0_upper_half", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
+    Added("svm_rules", "dr6_upper_half", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
+    Added("svm_rules", "dr7_upper_half", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
+    Added("svm_rules", "long_mode_needs_pae", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
     Added("svm_rules", "cr3_width_in_long_mode", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
     Added("svm_rules", "cr4_reserved", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
     Added("svm_rules", "efer_reserved", seen=f"{SVM_SREGS} (between 5.12 and 5.14)"),
@@ -41,4 +44,6 @@ LINUX_5_13 = after(
     Changed("svm_control_bytes", 1024, seen=f"{CONTROL_AREA} (between 5.12 and 5.14)"),
     Added("behaviours", "svm_two_blocks", seen=f"{SVM_SWITCH} (between 5.12 and 5.14)"),
     Added("behaviours", "svm_sysenter_low_half", seen=f"{SVM_MSR} (between 5.12 and 5.14)"),
+    Added("behaviours", "feature_control_sgx", seen=VMX_VCPU_AFTER_SET_CPUID),
+    Added("vmcs12_fields", "encls_exiting_bitmap", seen=STRUCT_VMCS12),
 )

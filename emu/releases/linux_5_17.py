@@ -5,7 +5,8 @@ from emu.releases.schema import Added, Removed, after
 
 SVM_CACHE = "arch/x86/kvm/svm/nested.c: __nested_copy_vmcb_control_to_cache"
 SVM_SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
-
+KVM_VM_IOCTL_CHECK_EXTENSION = "arch/x86/kvm/x86.c: kvm_vm_ioctl_check_extension"
+KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS = "arch/x86/kvm/x86.c: kvm_vcpu_ioctl_x86_set_vcpu_events"
 
 LINUX_5_17 = after(
     LINUX_5_16,
@@ -18,4 +19,7 @@ LINUX_5_17 = after(
     Added("svm_rules", "iopm_width", seen=SVM_CACHE),
     Removed("svm_rules", "vcpu_cr3_width", seen=SVM_SET),
     Added("svm_rules", "vcpu_cr3_width_after_entry", seen=SVM_SET),
+    Added("capabilities", "KVM_CAP_XSAVE2", seen=KVM_VM_IOCTL_CHECK_EXTENSION),
+    Added("behaviours", "smm_change_leaves_nested", seen=KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS),
+    Added("behaviours", "smm_change_leaves_nested_first", seen=KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS),
 )

@@ -1,9 +1,17 @@
 """Linux 5.7: what nested virtualization gained over 5.6."""
 
 from emu.releases.linux_5_6 import LINUX_5_6
-from emu.releases.schema import after
+from emu.releases.schema import Added, Removed, after
+
+STRUCT_KVM_NESTED_STATE = "arch/x86/include/uapi/asm/kvm.h: struct kvm_nested_state"
+VMX_SET_NESTED_STATE = "arch/x86/kvm/vmx/nested.c: vmx_set_nested_state"
+NESTED_VMX_CHECK_EPTP = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_eptp"
 
 LINUX_5_7 = after(
     LINUX_5_6,
     "5.7",
+    Added("nested_flags", "KVM_STATE_NESTED_MTF_PENDING", seen=STRUCT_KVM_NESTED_STATE),
+    Removed("vmx_rules", "owe_vmcs12_to_evmcs", seen=VMX_SET_NESTED_STATE),
+    Added("vmx_rules", "request_evmcs_page", seen=VMX_SET_NESTED_STATE),
+    Added("behaviours", "eptp_walk_of_5", seen=NESTED_VMX_CHECK_EPTP),
 )

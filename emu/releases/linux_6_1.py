@@ -1,13 +1,16 @@
 """Linux 6.1: what nested virtualization gained over 6.0."""
 
 from emu.releases.linux_6_0 import LINUX_6_0
-from emu.releases.schema import Removed, after
+from emu.releases.schema import Added, Removed, after
 
 SVM_INIT = "arch/x86/kvm/svm/svm.c: svm_apic_init_signal_blocked"
-
+NESTED_VMX_VMEXIT = "arch/x86/kvm/vmx/nested.c: nested_vmx_vmexit"
+NESTED_VMX_CHECK_CONTROLS = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_controls"
 
 LINUX_6_1 = after(
     LINUX_6_0,
     "6.1",
     Removed("behaviours", "svm_init_intercept_blocks_init", seen=SVM_INIT),
+    Added("behaviours", "vmexit_drops_mtf", seen=NESTED_VMX_VMEXIT),
+    Removed("behaviours", "evmcs_without_hyperv_cpuid", seen=NESTED_VMX_CHECK_CONTROLS),
 )

@@ -8,13 +8,18 @@ SVM_SAVE = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_save"
 SVM_VMRUN_STATE = "arch/x86/kvm/svm/nested.c: svm_copy_vmrun_state"
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
 SVM_INTERCEPTS = "arch/x86/kvm/svm/nested.c: recalc_intercepts"
-
+KVM_VM_IOCTL_ENABLE_CAP = "arch/x86/kvm/x86.c: kvm_vm_ioctl_enable_cap"
+NESTED_VMX_CHECK_HOST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_host_state"
+VMX_IS_VALID_DEBUGCTL = "arch/x86/kvm/vmx/vmx.c: vmx_is_valid_debugctl"
+NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
+KVM_IS_VALID_SREGS = "arch/x86/kvm/x86.c: kvm_is_valid_sregs"
 
 LINUX_6_12_115 = after(
     LINUX_6_12,
     "6.12.115",
-    Added("svm_rules", "nested_cr3_width", seen=SVM_CONTROLS),
-    Added("svm_rules", "cs_l_without_db", seen=SVM_SAVE),
+    Added("svm_legalized", "dbgctl_7_2", seen=f"{SVM_VMRUN_STATE} (6.12.117)"),
+    Added("svm_rules", "ncr3_width", seen=SVM_CONTROLS),
+    Added("svm_rules", "cs_l_and_d", seen=SVM_SAVE),
     Added("svm_save", "lbr", seen=f"{SVM_VMRUN_STATE} (6.12.117)"),
     Added("behaviours", "svm_debugctl_lbr_only", seen=f"{SVM_MSR} (6.12.117)"),
     Added("behaviours", "svm_debugctl_drops_pins", seen=f"{SVM_MSR} (6.12.117)"),
@@ -22,5 +27,13 @@ LINUX_6_12_115 = after(
     Added("behaviours", "svm_lbr_msrs_settable", seen=f"{SVM_MSR} (6.12.117)"),
     Removed("behaviours", "svm_lbr_in_vmcb01", seen=f"{SVM_MSR} (6.12.117)"),
     Added("behaviours", "svm_keeps_vmmcall_intercept", seen=f"{SVM_INTERCEPTS} (6.12.117)"),
+    Added("behaviours", "quirks_accumulate", seen=KVM_VM_IOCTL_ENABLE_CAP),
+    Added("behaviours", "canonical_by_host_width", seen=NESTED_VMX_CHECK_HOST_STATE),
+    Added("behaviours", "checks_debugctl", seen=VMX_IS_VALID_DEBUGCTL),
+    Added("behaviours", "debugctl_freeze_in_smm_quirk", seen=VMX_IS_VALID_DEBUGCTL),
+    Added("vmx_rules", "guest_debugctl_reserved", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("vmx_rules", "guest_cet_needs_wp", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("vmx_rules", "host_cet_needs_wp", seen=NESTED_VMX_CHECK_HOST_STATE),
+    Added("sregs_rules", "sregs_efer_reserved", seen=KVM_IS_VALID_SREGS),
     stable=True,
 )

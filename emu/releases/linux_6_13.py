@@ -1,10 +1,11 @@
 """Linux 6.13: what nested virtualization gained over 6.12."""
 
 from emu.releases.linux_6_12 import LINUX_6_12
-from emu.releases.schema import Added, after
+from emu.releases.schema import Added, Removed, after
 
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
-
+KVM_APIC_SET_BASE = "arch/x86/kvm/lapic.c: kvm_apic_set_base"
+NESTED_VMX_CHECK_HOST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_host_state"
 
 LINUX_6_13 = after(
     LINUX_6_12,
@@ -12,4 +13,9 @@ LINUX_6_13 = after(
     Added("behaviours", "svm_debugctl_lbr_only", seen=SVM_MSR),
     Added("behaviours", "svm_debugctl_drops_pins", seen=SVM_MSR),
     Added("behaviours", "svm_debugctl_drops_btf", seen=SVM_MSR),
+    Added("behaviours", "apic_base_unchanged_is_fine", seen=KVM_APIC_SET_BASE),
+    Added("behaviours", "canonical_by_host_width", seen=NESTED_VMX_CHECK_HOST_STATE),
+    Removed("vmx_rules", "host_rip_canonical_for_vcpu", seen=NESTED_VMX_CHECK_HOST_STATE),
+    Added("vmx_rules", "host_rip_canonical_48", seen=NESTED_VMX_CHECK_HOST_STATE),
+    Added("vmx_rules", "host_rip_canonical_57", seen=NESTED_VMX_CHECK_HOST_STATE),
 )

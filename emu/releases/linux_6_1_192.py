@@ -6,16 +6,32 @@ from emu.releases.schema import Added, Removed, after
 SVM_CONTROLS = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_controls"
 SVM_SAVE = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_save"
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
-
+KVM_POSSIBLE_CR0_GUEST_BITS = "arch/x86/kvm/kvm_cache_regs.h: KVM_POSSIBLE_CR0_GUEST_BITS"
+VMX_SEGMENT_ACCESS_RIGHTS = "arch/x86/kvm/vmx/vmx.c: vmx_segment_access_rights"
+VMX_IS_VALID_DEBUGCTL = "arch/x86/kvm/vmx/vmx.c: vmx_is_valid_debugctl"
+NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
+KVM_IS_VALID_CR0 = "arch/x86/kvm/x86.c: kvm_is_valid_cr0"
+VMX_IS_VALID_CR0 = "arch/x86/kvm/vmx/vmx.c: vmx_is_valid_cr0"
 
 LINUX_6_1_192 = after(
     LINUX_6_1,
     "6.1.192",
     Removed("svm_rules", "tlb_ctl_known", seen=SVM_CONTROLS),
-    Added("svm_rules", "nested_cr3_width", seen=SVM_CONTROLS),
-    Added("svm_rules", "cs_l_without_db", seen=SVM_SAVE),
+    Added("svm_rules", "ncr3_width", seen=SVM_CONTROLS),
+    Added("svm_rules", "cs_l_and_d", seen=SVM_SAVE),
     Added("behaviours", "svm_fs_gs_base_msrs", seen=SVM_MSR),
     Added("behaviours", "svm_debugctl_lbr_and_btf", seen=SVM_MSR),
     Added("behaviours", "svm_debugctl_drops_pins", seen=SVM_MSR),
+    Added("behaviours", "owns_cr0_wp", seen=KVM_POSSIBLE_CR0_GUEST_BITS),
+    Removed("behaviours", "unusable_rights_alone", seen=VMX_SEGMENT_ACCESS_RIGHTS),
+    Added("behaviours", "checks_debugctl", seen=VMX_IS_VALID_DEBUGCTL),
+    Added("vmx_rules", "guest_debugctl_reserved", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("vmx_rules", "guest_paging_needs_protection", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("vmx_rules", "guest_ia32e_needs_pae", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("vmx_rules", "guest_ia32e_needs_paging", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("sregs_rules", "sregs_cr0_high_half", seen=KVM_IS_VALID_CR0),
+    Added("sregs_rules", "sregs_cr0_nw_needs_cd", seen=KVM_IS_VALID_CR0),
+    Added("sregs_rules", "sregs_cr0_pg_needs_pe", seen=KVM_IS_VALID_CR0),
+    Added("sregs_rules", "sregs_cr0_vmx_fixed", seen=VMX_IS_VALID_CR0),
     stable=True,
 )

@@ -1,13 +1,16 @@
 """Linux 6.2: what nested virtualization gained over 6.1."""
 
 from emu.releases.linux_6_1 import LINUX_6_1
-from emu.releases.schema import Added, after
+from emu.releases.schema import Added, Removed, after
 
 SVM_INTERCEPTS = "arch/x86/kvm/svm/nested.c: recalc_intercepts"
-
+IS_VMX_FEATURE_CONTROL_MSR_VALID = "arch/x86/kvm/vmx/vmx.c: is_vmx_feature_control_msr_valid"
+VMX_SEGMENT_ACCESS_RIGHTS = "arch/x86/kvm/vmx/vmx.c: vmx_segment_access_rights"
 
 LINUX_6_2 = after(
     LINUX_6_1,
     "6.2",
     Added("behaviours", "svm_cr8_reads_intercepted", seen=SVM_INTERCEPTS),
+    Added("behaviours", "feature_control_ignores_cpuid", seen=IS_VMX_FEATURE_CONTROL_MSR_VALID),
+    Removed("behaviours", "unusable_rights_alone", seen=VMX_SEGMENT_ACCESS_RIGHTS),
 )

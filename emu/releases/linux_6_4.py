@@ -10,6 +10,6 @@ SVM_INTERCEPTS = "arch/x86/kvm/svm/nested.c: recalc_intercepts"
 LINUX_6_4 = after(
     LINUX_6_3,
     "6.4",
-    Added("svm_rules", "vnmi_intercepts_nmi", seen=SVM_CONTROLS),
+    Added("svm_rules", "v_nmi_needs_nmi_intercept", seen=SVM_CONTROLS),
     Added("behaviours", "svm_vintr_by_rflags_of_l1", seen=SVM_INTERCEPTS),
 )

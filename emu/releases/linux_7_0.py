@@ -7,15 +7,24 @@ SVM_SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
 SVM_CACHE = "arch/x86/kvm/svm/nested.c: __nested_copy_vmcb_control_to_cache"
 SVM_LEAVE = "arch/x86/kvm/svm/nested.c: svm_leave_nested"
 SVM_EFER = "arch/x86/kvm/svm/svm.c: svm_set_efer"
-
+NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
+KVM_SET_CPUID = "arch/x86/kvm/cpuid.c: kvm_set_cpuid"
+DO_SET_MSR = "arch/x86/kvm/x86.c: do_set_msr"
 
 LINUX_7_0 = after(
     LINUX_6_19,
     "7.0",
+    Added("svm_legalized", "intercept_xsetbv_7_2", seen=SVM_CACHE),
+    Added("svm_legalized", "intercept_invpcid_7_2", seen=SVM_CACHE),
+    Added("svm_legalized", "intercept_rdtscp_7_2", seen=SVM_CACHE),
+    Added("svm_legalized", "intercept_skinit_7_2", seen=SVM_CACHE),
+    Added("svm_legalized", "intercept_rdpru_7_2", seen=SVM_CACHE),
     Removed("svm_rules", "without_svme_only_gif", seen=SVM_SET),
     Added("svm_rules", "without_svme_no_guest", seen=SVM_SET),
     Added("svm_control", "erap_ctl", seen=SVM_CACHE),
-    Added("behaviours", "svm_drops_intercepts_without_feature", seen=SVM_CACHE),
     Added("behaviours", "svm_leave_nested_sets_gif", seen=SVM_LEAVE),
     Removed("behaviours", "svm_clearing_svme_sets_gif", seen=SVM_EFER),
+    Added("behaviours", "debugctl_freeze_in_smm_quirk", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("behaviours", "cpuid_fixed_in_guest_mode", seen=KVM_SET_CPUID),
+    Added("behaviours", "feature_msrs_fixed_in_guest_mode", seen=DO_SET_MSR),
 )

@@ -35,6 +35,7 @@ FACTS = (
     Fact("vmcs12_fields", SET, "members of vmcs12 beyond those of 4.18"),
     Fact("svm_control", SET, "groups of VMCB control members that GET emits and SET reads"),
     Fact("svm_save", SET, "groups of VMCB save members that SET loads into vmcb01"),
+    Fact("svm_legalized", SET, "changes that SET makes to members of the VMCB that it takes"),
     Fact("vmx_controls", SET, "VMX controls and capability bits that KVM offers to L1 beyond 4.18"),
     Fact("cpuid", SET, "CPUID feature bits that KVM_GET_SUPPORTED_CPUID passes on beyond 4.18"),
     Fact("behaviours", SET, "ways in which this kernel acts that no other fact says"),

@@ -25,6 +25,7 @@ class Search:
         if word in self.lets:
             row = self.lets[word]
             source, right, let_mask = row.predicate[1:4]
+            let_mask = value_of(let_mask, self.words)
             if mask & let_mask and bits & ~let_mask:
                 return False
             if bits and not all(self.make(p, True) for p in row.when):

@@ -81,7 +81,7 @@ class Vmcs(StateView):
 
 
 class Vmcb(StateView):
-    """One VMCB: `vmcb.rip`, `vmcb.cs.base`, `vmcb.intercepts[3]`; zeros where no bytes are given."""
+    """One VMCB: `vmcb.rip`, `vmcb.cs.base`, `vmcb.intercepts[3]`; zeros without bytes."""
 
     __slots__ = ()
 

@@ -321,12 +321,14 @@ class StateBatch:
 
 
 def _key(names: Iterable[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else tuple(names)
+    return names if names is None or isinstance(names, tuple) else tuple(names)
 
 
 def _overlap(left: StateBatch, right: StateBatch) -> bool:
     """Whether any record of one has a byte in common with any record of the other."""
     if not left.count or not right.count:
+        return False
+    if left.data is not right.data and left.data.base is None and right.data.base is None:
         return False
     here, there = left.address, right.address
     here_end = here + (left.count - 1) * left.stride + left.layout.size

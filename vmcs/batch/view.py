@@ -36,7 +36,10 @@ class StateView:
 
     def __getitem__(self, name: str) -> int:
         """The field `name`, zero-extended; raises UnknownFieldError."""
-        _, offset, width = self.layout.place(name)
+        try:
+            _, offset, width = self.layout.by_name[name]
+        except KeyError:
+            raise UnknownFieldError(self.layout, name) from None
         return int.from_bytes(self._data[offset : offset + width], "little")
 
     def __setitem__(self, name: str, value: int) -> None:
@@ -50,7 +53,7 @@ class StateView:
         self._data[offset : offset + width] = number.to_bytes(width, "little")
 
     def __getattr__(self, name: str) -> Any:
-        if name in self.layout:
+        if name in self.layout.by_name:
             return self[name]
         if name in self.layout.groups:
             return Members(self, name)

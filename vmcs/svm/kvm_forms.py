@@ -2,8 +2,8 @@
 
 KVM_GET_NESTED_STATE hands out 4096 bytes in the form of a VMCB: the control area that L1 gave L2,
 and L1's own state save area. Neither is copied whole. Groups are additive: a form is a set of
-groups (`spans_of`), and a release has those of the release before it unless it drops one. A group's
-name ends in the first release in which its members were seen to be carried.
+groups (`spans_of`), and a release has those of the release before it unless it drops one. The
+constants below end in the first release in which a group was seen; releases use its short name.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from vmcs.schema import Cited, check_cited, check_unique, cited
 from vmcs.svm.control_bits import EVENT_INJ, INT_VECTOR, IntState, MiscControl
 from vmcs.svm.intercepts import intercept
 from vmcs.svm.vmcb import (
+    HOST_STATE,
     LBR_MEMBERS,
     SAVE_MEMBERS,
     SHADOW_STACK_MEMBERS,
     VMCB_SIZE,
-    VMRUN_SEGMENTS,
-    expand,
     member,
 )
 
@@ -77,48 +76,37 @@ _COPIED_SINCE_5_8 = (
 _FIVE_WORDS: Mapping[str, range] = MappingProxyType({"intercepts": range(5)})
 _SIXTH_WORD: Mapping[str, range] = MappingProxyType({"intercepts": range(5, 6)})
 
-CONTROL_5_8 = MemberGroup(
-    "CONTROL_5_8", _COPIED_SINCE_5_8, _FIVE_WORDS, seen=f"{COPY_CONTROL}, 5.8"
-)
+CONTROL_5_8 = MemberGroup("base", _COPIED_SINCE_5_8, _FIVE_WORDS, seen=f"{COPY_CONTROL}, 5.8")
 CONTROL_5_10 = MemberGroup(
-    "CONTROL_5_10", ("intercepts",), _SIXTH_WORD, seen=f"{COPY_CONTROL}, 5.10"
+    "intercept_word_5", ("intercepts",), _SIXTH_WORD, seen=f"{COPY_CONTROL}, 5.10"
 )
 CONTROL_5_18 = MemberGroup(
-    "CONTROL_5_18",
+    "enlightenments",
     ("clean", "reserved_sw"),
     emitted=False,
     needs="HYPERV_HYPERCALLS",
     seen=f"{TO_CACHE}, 5.18",
 )
-CONTROL_6_0 = MemberGroup("CONTROL_6_0", ("next_rip",), seen=f"{TO_CACHE}, 6.0")
-CONTROL_7_2 = MemberGroup("CONTROL_7_2", ("erap_ctl",), seen=f"{TO_CACHE}, 7.2")
-CONTROL_CLEAN_7_2 = MemberGroup(
-    "CONTROL_CLEAN_7_2", ("clean",), emitted=False, seen=f"{TO_CACHE}, 7.2"
-)
+CONTROL_6_0 = MemberGroup("next_rip", ("next_rip",), seen=f"{TO_CACHE}, 6.0")
+CONTROL_7_2 = MemberGroup("erap_ctl", ("erap_ctl",), seen=f"{TO_CACHE}, 7.2")
+CONTROL_CLEAN_7_2 = MemberGroup("clean", ("clean",), emitted=False, seen=f"{TO_CACHE}, 7.2")
 
 SAVE_5_8 = MemberGroup(
-    "SAVE_5_8",
+    "whole",
     tuple(row.name for row in SAVE_MEMBERS),
     seen=f"{SET}: hsave->save, 5.8",
 )
 """5.8 to 5.11: the save area of user space becomes L1's as it is, up to its C size."""
 
 SAVE_5_14 = MemberGroup(
-    "SAVE_5_14",
-    (
-        *expand(VMRUN_SEGMENTS),
-        *("rflags", "efer", "cr0", "cr3", "cr4", "rax", "rsp", "rip", "cpl"),
-    ),
+    "vmrun",
+    (*HOST_STATE, "cpl"),
     seen=f"{COPY_VMRUN}, 5.14",
 )
 """From 5.14 in place of `SAVE_5_8`: what #VMEXIT reloads; the rest of vmcb01 stays as it was."""
 
-SAVE_6_18 = MemberGroup(
-    "SAVE_6_18", SHADOW_STACK_MEMBERS, needs="SHSTK", seen=f"{COPY_VMRUN}, 6.18"
-)
-SAVE_7_2 = MemberGroup(
-    "SAVE_7_2", LBR_MEMBERS, needs="LBRV", seen=f"{COPY_VMRUN}, 7.2 and 6.12.117"
-)
+SAVE_6_18 = MemberGroup("cet", SHADOW_STACK_MEMBERS, needs="SHSTK", seen=f"{COPY_VMRUN}, 6.18")
+SAVE_7_2 = MemberGroup("lbr", LBR_MEMBERS, needs="LBRV", seen=f"{COPY_VMRUN}, 7.2 and 6.12.117")
 
 CONTROL_GROUPS = (
     CONTROL_5_8,

@@ -24,16 +24,16 @@ from vmcs.svm.vmcb import SAVE_OFFSET, VMCB_SIZE, expand, member
 HEADER_SIZE = 128
 BASE, KERNELS = recorded()
 
-WORDS = ["CONTROL_5_8", "CONTROL_5_10"]
+WORDS = ["base", "intercept_word_5"]
 # Of each recorded kernel: groups of either area, sizes, and the endings of its changes by SET.
 FORMS = {
-    "5.10": (WORDS, "SAVE_5_8", "SIZES_5_10", ("5_8",)),
-    "6.1": ([*WORDS, "CONTROL_6_0"], "SAVE_5_14", "SIZES_6_1", ("5_8", "5_14")),
-    "6.12": ([*WORDS, "CONTROL_6_0"], "SAVE_5_14", "SIZES_6_12", ("5_8", "5_14")),
-    "6.18": ([*WORDS, "CONTROL_6_0"], "SAVE_5_14", "SIZES_6_12", ("5_8", "5_14")),
+    "5.10": (WORDS, "whole", "SIZES_5_10", ("5_8",)),
+    "6.1": ([*WORDS, "next_rip"], "vmrun", "SIZES_6_1", ("5_8", "5_14")),
+    "6.12": ([*WORDS, "next_rip"], "vmrun", "SIZES_6_12", ("5_8", "5_14")),
+    "6.18": ([*WORDS, "next_rip"], "vmrun", "SIZES_6_12", ("5_8", "5_14")),
     "7.2": (
-        [*WORDS, "CONTROL_6_0", "CONTROL_7_2"],
-        "SAVE_5_14",
+        [*WORDS, "next_rip", "erap_ctl"],
+        "vmrun",
         "SIZES_6_12",
         ("5_8", "5_14", "7_2"),
     ),
@@ -154,23 +154,23 @@ def test_save_members_that_set_loads_are_those_of_the_facts():
     shadow_stack = {row["member"] for row in save if "SHSTK" in row["loaded_by_set"]}
     branches = {row["member"] for row in save if "LBRV" in row["loaded_by_set"]}
 
-    assert always == set(GROUPS["SAVE_5_14"].members)
-    assert shadow_stack == set(GROUPS["SAVE_6_18"].members)
-    assert branches == set(GROUPS["SAVE_7_2"].members)
+    assert always == set(GROUPS["vmrun"].members)
+    assert shadow_stack == set(GROUPS["cet"].members)
+    assert branches == set(GROUPS["lbr"].members)
 
 
 def test_whole_save_area_is_every_byte_behind_the_control_area():
-    assert ((SAVE_OFFSET, VMCB_SIZE),) == spans_of(["SAVE_5_8"])
+    assert ((SAVE_OFFSET, VMCB_SIZE),) == spans_of(["whole"])
 
 
 def test_intercept_words_are_five_at_first_and_six_from_5_10():
-    assert ((0, 20),) == tuple(span for span in GROUPS["CONTROL_5_8"].spans() if span[0] < 0x18)
-    assert ((20, 24),) == GROUPS["CONTROL_5_10"].spans()
+    assert ((0, 20),) == tuple(span for span in GROUPS["base"].spans() if span[0] < 0x18)
+    assert ((20, 24),) == GROUPS["intercept_word_5"].spans()
 
 
 def test_groups_of_one_area_do_not_overlap_but_for_the_save_area_as_a_whole():
     control = np.sum([mask_of([group.name]) for group in CONTROL_GROUPS], axis=0)
-    save = np.sum([mask_of([g.name]) for g in SAVE_GROUPS if g.name != "SAVE_5_8"], axis=0)
+    save = np.sum([mask_of([g.name]) for g in SAVE_GROUPS if g.name != "whole"], axis=0)
 
     assert {0, 1} == set(np.unique(save))
     assert [*range(0xC0, 0xC4)] == list(np.flatnonzero(control > 1))

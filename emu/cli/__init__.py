@@ -1,0 +1,86 @@
+"""The command `nestling`: one module a subcommand, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import click
+
+from emu.errors import EmuError, InputError
+
+# Subcommands in the order of `nestling --help`; a subcommand's module has a command of its name.
+SUBCOMMANDS: Final = {
+    "show": "A nested-state file in words: header, vmcs12 or VMCB, controls by name.",
+    "judge": "What each kernel says to a nested state: accepted, refused (why), or lossy (what).",
+    "migrate": "Move nested state from one kernel to another under a policy.",
+    "matrix": "The verdict for every pair of kernels, as a table, a heat map or JSON.",
+    "replay": "Run a recorded migration again, and name the first step that differs.",
+    "releases": "The simulated kernels, and how each differs from the one before.",
+    "explain": "One rule: what it asks, where it stands, which kernels have it.",
+    "diff": "Two nested states by field, or two kernels by fact and rule.",
+    "conform": "Replay verdicts recorded from real kernels, and count the agreement.",
+}
+USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+
+
+class Subcommands(click.Group):
+    """A group that imports a subcommand's module only when that subcommand runs."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; None for an unknown one."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"emu.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUBCOMMANDS.items()))
+
+
+def _version() -> str:
+    try:
+        return version("nestling")
+    except PackageNotFoundError:
+        return "from a source tree"
+
+
+@click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="nestling")
+def nestling() -> None:
+    """Test nested virtualization without the hardware: KVM nested state of every Linux release."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit 2 for bad input, 1 for a verdict that is not good, 0 otherwise."""
+    try:
+        status = nestling.main(args=arguments, prog_name="nestling", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE_ERROR)
+    except InputError as error:
+        click.echo(f"nestling: {error}", err=True)
+        sys.exit(USAGE_ERROR)
+    except EmuError as error:
+        click.echo(f"nestling: {error}", err=True)
+        sys.exit(FAILURE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("nestling: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

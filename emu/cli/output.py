@@ -1,0 +1,96 @@
+"""What the subcommands share: kernels by name or file, tables, JSON, progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from emu.errors import InputError
+from emu.releases import RELEASES, release
+from emu.releases.kernel_file import load_kernel
+from emu.releases.schema import Release
+
+COLOURS = {"accepted": "green", "lost": "yellow", "refused": "red", "impossible": "bright_black"}
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+
+
+def kernel(name: str) -> Release:
+    """The release `name`, or the kernel that the TOML file of that name describes."""
+    if name.endswith(".toml"):
+        return load_kernel(name)
+    return release(name)
+
+
+def kernels(names: Sequence[str], default: Iterable[Release] | None = None) -> list[Release]:
+    """The kernels that the user names, one by one or with commas; all releases for none."""
+    listed = [part for name in names for part in name.split(",") if part]
+    if not listed:
+        return list(default if default is not None else RELEASES.values())
+    return [kernel(name) for name in listed]
+
+
+def print_json(value: object) -> None:
+    """Write `value` to stdout as JSON, keys in the order given."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def styled(outcome: str, text: str | None = None) -> str:
+    """`text` in the colour of a verdict's outcome."""
+    return click.style(text or outcome, fg=COLOURS.get(outcome), bold=outcome == "refused")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+    """Print a table, aligned, wide columns folded to the terminal."""
+    from rich.console import Console  # noqa: PLC0415 - only a table needs rich
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Table(title=title or None, title_justify="left", header_style="bold", box=None)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text.from_ansi(cell) for cell in row))
+    wide = None if sys.stdout.isatty() else 160
+    Console(width=wide, highlight=False).print(made)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress display on stderr while something takes long; yields what advances it."""
+    if not sys.stderr.isatty():
+        yield lambda _steps: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
+def compile_first() -> None:
+    """Compile what is not in the cache yet, with a progress display: the first run ever."""
+    from vmcs import jit  # noqa: PLC0415 - commands that compile nothing do not ask
+
+    if jit.is_warm() or jit.jit_disabled():
+        return
+    click.echo("nestling: compiling for this machine, once", err=True)
+    with progress("compiling", 0) as advance:
+        jit.warm(lambda _done, _total, _name: advance(1))
+
+
+def writable(path: str) -> Path:
+    """A path that a result can be written to; raises InputError."""
+    found = Path(path)
+    if not found.parent.is_dir():
+        raise InputError(f"{path}: the folder {found.parent} does not exist")
+    return found

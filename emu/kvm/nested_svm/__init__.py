@@ -1,0 +1,1 @@
+"""Nested state of AMD-V as KVM keeps it: its rules, what SET does and what GET hands out."""

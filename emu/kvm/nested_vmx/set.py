@@ -1,0 +1,300 @@
+"""KVM_SET_NESTED_STATE on Intel: the program's walk, and its effects on the vCPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from errno import EINVAL
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu.kvm.nested_vmx.capabilities import (
+    MSR_BASIC,
+    MSR_CR0_FIXED0,
+    MSR_CR0_FIXED1,
+    MSR_CR4_FIXED0,
+    MSR_CR4_FIXED1,
+    MSR_EPT_VPID,
+    MSR_MISC,
+    MSR_PROC2,
+    MSR_TRUE_ENTRY,
+    MSR_TRUE_EXIT,
+    MSR_TRUE_PIN,
+    MSR_TRUE_PROC,
+    MSR_VMFUNC,
+    CapabilityMsrs,
+)
+from emu.kvm.nested_vmx.enter import abandon_entry, finish_entry, prepare_vmcs02
+from emu.kvm.nested_vmx.rules import (
+    DEADLINE_VALID,
+    MTF_PENDING,
+    RUN_PENDING,
+    SET_PROGRAM,
+    SMM_GUEST_MODE,
+)
+from emu.kvm.nested_vmx.state import EVMCS_MAP_PENDING, INVALID_GPA
+from emu.kvm.nested_vmx.sync import enter_vmx_operation, leave_nested
+from emu.kvm.nested_vmx.words import (
+    BLOB_WORDS,
+    HEADER_WORDS,
+    NAMES,
+    SHADOW_AT,
+    VMCS12_AT,
+    VMCS12_WORDS,
+    WHOLE_SIZE,
+)
+from emu.kvm.rule_program import RuleProgram
+from vmcs.checks import Kind
+from vmcs.vmx.vmcs12 import VMCS12_BYTES, VMCS12_REVISION
+
+if TYPE_CHECKING:
+    from emu.kvm.vmx import Vmx
+    from emu.releases.schema import Release
+
+ALL: Final = 0xFFFF_FFFF_FFFF_FFFF
+LOW: Final = 0xFFFF_FFFF
+PE_PG: Final = 1 << 31 | 1
+FLAGS_BY_NAME: Final = {
+    "KVM_STATE_NESTED_GUEST_MODE": 0x1,
+    "KVM_STATE_NESTED_RUN_PENDING": 0x2,
+    "KVM_STATE_NESTED_EVMCS": 0x4,
+    "KVM_STATE_NESTED_MTF_PENDING": 0x8,
+    "KVM_STATE_NESTED_GIF_SET": 0x100,
+}
+IOCTL: Final = "KVM_SET_NESTED_STATE"
+HEADER: Final = {word.name: (word.offset, word.width) for word in HEADER_WORDS}
+LINK_AT: Final = VMCS12_WORDS["VMCS_LINK_POINTER"][0]
+CR3_AT: Final = VMCS12_WORDS["GUEST_CR3"][0]
+
+_PROGRAMS: dict[int, tuple[Release, RuleProgram]] = {}
+
+
+def set_program(release: Release) -> RuleProgram:
+    """The program of `release`, compiled once."""
+    kept = _PROGRAMS.get(id(release))
+    if kept is None:
+        enforced = release.names("vmx_rules")
+        program = RuleProgram(IOCTL, SET_PROGRAM, NAMES, enforced, BLOB_WORDS)
+        _PROGRAMS[id(release)] = kept = (release, program)
+    return kept[1]
+
+
+def known_flags(release: Release) -> int:
+    """Mask of the flags that the ioctl layer of `release` accepts."""
+    return sum(FLAGS_BY_NAME.get(name, 0) for name in release.names("nested_flags"))
+
+
+def capability_words(msrs: CapabilityMsrs, physical_reserved: int) -> dict[str, int]:
+    """The words that the vCPU's VMX capability MSRs contribute."""
+    misc, ept = msrs.values[MSR_MISC], msrs.values.get(MSR_EPT_VPID, 0)
+    fixed0 = msrs.values[MSR_CR0_FIXED0]
+    return {
+        "VMCS_REVISION": VMCS12_REVISION,
+        "ERROR_CODE_FREE": msrs.values[MSR_BASIC] >> 56 & 1,
+        "PIN_MUST_BE_1": msrs.must_be_1(MSR_TRUE_PIN),
+        "PIN_MAY_BE_1": msrs.may_be_1(MSR_TRUE_PIN),
+        "PROC_MUST_BE_1": msrs.must_be_1(MSR_TRUE_PROC),
+        "PROC_MAY_BE_1": msrs.may_be_1(MSR_TRUE_PROC),
+        "PROC2_MUST_BE_1": msrs.must_be_1(MSR_PROC2),
+        "PROC2_MAY_BE_1": msrs.may_be_1(MSR_PROC2),
+        "EXIT_MUST_BE_1": msrs.must_be_1(MSR_TRUE_EXIT),
+        "EXIT_MAY_BE_1": msrs.may_be_1(MSR_TRUE_EXIT),
+        "ENTRY_MUST_BE_1": msrs.must_be_1(MSR_TRUE_ENTRY),
+        "ENTRY_MAY_BE_1": msrs.may_be_1(MSR_TRUE_ENTRY),
+        "CR0_FIXED0": fixed0,
+        "CR0_FIXED0_UNRESTRICTED": fixed0 & ~PE_PG,
+        "CR0_FIXED1": msrs.values[MSR_CR0_FIXED1],
+        "CR4_FIXED0": msrs.values[MSR_CR4_FIXED0],
+        "CR4_FIXED1": msrs.values[MSR_CR4_FIXED1],
+        "CR3_TARGET_LIMIT": misc >> 16 & 0x1FF,
+        "MSR_AREA_LIMIT": ((misc >> 25 & 0x7) + 1) * 512,
+        "ZERO_LENGTH_INJECTION": misc >> 30 & 1,
+        # IA32_VMX_EPT_VPID_CAP: bit 8 UC, 14 WB; bit 6 a walk of 4, 7 of 5; bit 21 A/D flags.
+        "EPTP_MEMORY_TYPES": (ept >> 8 & 1) | (ept >> 14 & 1) << 6,
+        "EPTP_WALK_LENGTHS": (ept >> 6 & 1) << 3 | (ept >> 7 & 1) << 4,
+        "EPTP_RESERVED": physical_reserved | 0xF80 | (0 if ept >> 21 & 1 else 0x40),
+        "VMFUNC_RESERVED": ~msrs.values.get(MSR_VMFUNC, 0) & ALL,
+    }
+
+
+def set_nested_state(vmx: Vmx, state: memoryview) -> int:
+    """Walk the program over the user's memory `state` and carry out what it met.
+
+    Returns the ioctl's value; raises KvmError with the row that refused.  Where L2 cannot be
+    entered and the release gives a positive status, `vmx.entry_refusal` names the row.
+    """
+    program = set_program(vmx.release)
+    record = _record(state)
+    given = len(state)
+    words = vmx.set_words()
+    _memory_words(vmx, program, words, record, given)
+    was_in_l2 = vmx.nested.guest_mode
+    stop = program.walk_record(record, words)
+    effects = program.effect_bits
+    names = program.program.effects
+    for bit, row in enumerate(names):
+        if effects >> bit & 1:
+            EFFECTS[row.name](vmx, record)
+            if was_in_l2 and row.name == "leave_nested":
+                # L1's registers and guest memory are others now: the rest sees those.
+                words = vmx.set_words()
+                _memory_words(vmx, program, words, record, given)
+                stop = program.walk_record(record, words)
+                effects = program.effect_bits
+    if stop is None:
+        return 0
+    if stop.kind is Kind.RETURNS:
+        return program.result(stop, words)
+    if vmx.nested.guest_mode:
+        abandon_entry(vmx)
+    vmx.nested.run_pending = False
+    result = program.result(stop, words)
+    if stop.result == "ENTRY_STATUS":
+        if result > 0:
+            vmx.vcpu.entry_refusal = (stop.name, program.detail(stop, words))
+            return result
+        result = EINVAL
+    raise program.refusal(stop._replace(result=result), words)
+
+
+def _record(state: memoryview) -> NDArray[np.uint8]:
+    given = np.frombuffer(state, np.uint8)
+    if given.size >= WHOLE_SIZE:
+        return given
+    record = np.zeros(WHOLE_SIZE, np.uint8)
+    record[: given.size] = given
+    return record
+
+
+def _word(record: NDArray[np.uint8], offset: int, width: int) -> int:
+    return int.from_bytes(record[offset : offset + width].tobytes(), "little")
+
+
+def _memory_words(
+    vmx: Vmx,
+    program: RuleProgram,
+    words: NDArray[np.uint64],
+    record: NDArray[np.uint8],
+    given: int,
+) -> None:
+    """The words that depend on guest memory or on how much user space gave."""
+    at = program.vocabulary.index
+    memory = vmx.vcpu.memory
+    words[at("STATE_BYTES")] = given
+    link = _word(record, LINK_AT, 8)
+    if link != INVALID_GPA:
+        first = memory.read_word(link, 4)
+        words[at("LINK_BACKED")] = first is not None and memory.find(link, 4096) is not None
+        words[at("LINK_FIRST_WORD")] = first or 0
+    pdptes = memory.read(_word(record, CR3_AT, 8) & ~0x1F, 32)
+    if pdptes is not None:
+        words[at("PDPTES_BACKED")] = 1
+        for i in range(4):
+            words[at(f"PDPTE{i}")] = int.from_bytes(pdptes[8 * i : 8 * i + 8], "little")
+
+
+# Effects ------------------------------------------------------------------------------------------
+Record = NDArray[np.uint8]
+
+
+def _flags(record: Record) -> int:
+    return _word(record, *HEADER["FLAGS"])
+
+
+def _enable_evmcs(vmx: Vmx, _record: Record) -> None:
+    vmx.nested.evmcs_enabled = True
+
+
+def _leave_nested(vmx: Vmx, _record: Record) -> None:
+    leave_nested(vmx)
+
+
+def _enter_vmx_operation(vmx: Vmx, record: Record) -> None:
+    vmx.nested.vmxon_pa = _word(record, *HEADER["VMXON_PA"])
+    enter_vmx_operation(vmx)
+
+
+def _set_current_vmptr(vmx: Vmx, record: Record) -> None:
+    vmx.nested.vmcs12_pa = _word(record, *HEADER["VMCS12_PA"])
+    vmx.nested.dirty_vmcs12 = True
+    if vmx.shadows_vmcs:
+        vmx.nested.owes_vmcs12_to_shadow = True
+
+
+def _owe_vmcs12_to_evmcs(vmx: Vmx, _record: Record) -> None:
+    vmx.nested.owes_vmcs12_to_shadow = True
+
+
+def _request_evmcs_page(vmx: Vmx, _record: Record) -> None:
+    vmx.nested.pages_requested = True
+
+
+def _mark_evmcs_map_pending(vmx: Vmx, _record: Record) -> None:
+    vmx.nested.evmcs = EVMCS_MAP_PENDING
+
+
+def _apply_smm_flags(vmx: Vmx, record: Record) -> None:
+    nested = vmx.nested
+    nested.smm_vmxon, nested.vmxon = True, False
+    if _word(record, *HEADER["SMM_FLAGS"]) & SMM_GUEST_MODE:
+        nested.smm_guest_mode = True
+
+
+def _copy_vmcs12(vmx: Vmx, record: Record) -> None:
+    data = record[VMCS12_AT : VMCS12_AT + VMCS12_BYTES]
+    vmx.nested.vmcs12.row[:VMCS12_BYTES] = data
+
+
+def _set_run_pending(vmx: Vmx, record: Record) -> None:
+    vmx.nested.run_pending = bool(_flags(record) & RUN_PENDING)
+
+
+def _set_mtf_pending(vmx: Vmx, record: Record) -> None:
+    vmx.nested.mtf_pending = bool(_flags(record) & MTF_PENDING)
+
+
+def _copy_shadow_vmcs12(vmx: Vmx, record: Record) -> None:
+    data = record[SHADOW_AT : SHADOW_AT + VMCS12_BYTES]
+    vmx.nested.shadow_vmcs12.row[:VMCS12_BYTES] = data
+
+
+def _set_deadline(vmx: Vmx, record: Record) -> None:
+    nested = vmx.nested
+    nested.has_deadline = bool(_word(record, *HEADER["VMX_HEADER_FLAGS"]) & DEADLINE_VALID)
+    if nested.has_deadline:
+        nested.deadline = _word(record, *HEADER["DEADLINE"])
+
+
+def _prepare_vmcs02(vmx: Vmx, _record: Record) -> None:
+    vmx.nested.dirty_vmcs12 = True
+    prepare_vmcs02(vmx)
+
+
+def _load_l2_pdptrs(vmx: Vmx, record: Record) -> None:
+    vmx.vcpu.load_pdptrs(_word(record, CR3_AT, 8))
+
+
+def _enter_guest_mode(vmx: Vmx, _record: Record) -> None:
+    finish_entry(vmx)
+
+
+EFFECTS: Final[Mapping[str, Callable[[Vmx, Record], None]]] = {
+    "enable_evmcs": _enable_evmcs,
+    "leave_nested_at_once": _leave_nested,
+    "leave_nested": _leave_nested,
+    "enter_vmx_operation": _enter_vmx_operation,
+    "set_current_vmptr": _set_current_vmptr,
+    "owe_vmcs12_to_evmcs": _owe_vmcs12_to_evmcs,
+    "request_evmcs_page": _request_evmcs_page,
+    "mark_evmcs_map_pending": _mark_evmcs_map_pending,
+    "apply_smm_flags": _apply_smm_flags,
+    "copy_vmcs12": _copy_vmcs12,
+    "set_run_pending": _set_run_pending,
+    "set_mtf_pending": _set_mtf_pending,
+    "copy_shadow_vmcs12": _copy_shadow_vmcs12,
+    "set_deadline": _set_deadline,
+    "prepare_vmcs02": _prepare_vmcs02,
+    "load_l2_pdptrs": _load_l2_pdptrs,
+    "enter_guest_mode": _enter_guest_mode,
+}

@@ -1,0 +1,46 @@
+"""What KVM keeps of a vCPU's nested VMX: `struct nested_vmx`."""
+
+from __future__ import annotations
+
+from emu.kvm.nested_vmx.vmcs_row import HardwareVmcs, VmcsRow
+
+INVALID_GPA = 0xFFFF_FFFF_FFFF_FFFF
+EVMCS_NONE, EVMCS_MAP_PENDING = -1, -2
+
+
+class NestedVmx:
+    """Nested VMX of one vCPU, outside VMX operation when made.
+
+    `vmcs12`, `shadow_vmcs12` and `vmcs02` exist in VMX operation only.  `evmcs` is the
+    guest-physical address of the enlightened VMCS, EVMCS_NONE or EVMCS_MAP_PENDING.
+    """
+
+    def __init__(self) -> None:
+        self.vmxon = False
+        self.smm_vmxon = False
+        self.smm_guest_mode = False
+        self.guest_mode = False
+        self.vmxon_pa = INVALID_GPA
+        self.vmcs12_pa = INVALID_GPA
+        self.vmcs12 = VmcsRow()
+        self.shadow_vmcs12 = VmcsRow()
+        self.shadow_vmcs = HardwareVmcs()
+        self.vmcs02 = HardwareVmcs()
+        self.evmcs = EVMCS_NONE
+        self.evmcs_enabled = False
+        self.run_pending = False
+        self.mtf_pending = False
+        self.dirty_vmcs12 = False
+        self.owes_vmcs12_to_shadow = False
+        self.owes_rare_from_vmcs02 = False
+        self.pages_requested = False
+        self.has_deadline = False
+        self.deadline = 0
+        self.pre_entry_debugctl = 0
+        self.pre_entry_bndcfgs = 0
+        self.pre_entry_cet = (0, 0, 0)
+
+    @property
+    def in_vmx_operation(self) -> bool:
+        """Whether VMXON was executed, SMM aside."""
+        return self.vmxon or self.smm_vmxon

@@ -1,0 +1,250 @@
+"""vmcs02 back into vmcs12, and L1's state after L2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from emu.kvm.control_registers import EFER
+from emu.kvm.nested_vmx.enter import EXIT, PIN, load_dr7, secondary_controls
+from emu.kvm.nested_vmx.groups import FROM_VMCS02, FROM_VMCS02_RARE, GUEST_CET, PDPTRS, SHADOWED
+from emu.kvm.nested_vmx.state import EVMCS_NONE, INVALID_GPA
+from emu.kvm.nested_vmx.vmcs_row import HardwareVmcs, VmcsRow
+from emu.kvm.structs import Segment
+from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased2
+
+if TYPE_CHECKING:
+    from emu.kvm.vmx import Vmx
+
+ALL: Final = 0xFFFF_FFFF_FFFF_FFFF
+ENTRY: Final = "VM_ENTRY_CONTROLS"
+LAUNCH_STATE_AT: Final = 8
+ACTIVE, HLT, WAIT_FOR_SIPI = 0, 1, 3
+MP_RUNNABLE, MP_INIT_RECEIVED, MP_HALTED = 0, 2, 3
+
+# SDM, "Loading Host Segment and Descriptor-Table Registers".
+HOST_CODE: Final = Segment(limit=0xFFFF_FFFF, type=11, present=1, s=1, g=1)
+HOST_DATA: Final = Segment(limit=0xFFFF_FFFF, type=3, present=1, s=1, db=1, g=1)
+HOST_TASK: Final = Segment(limit=0x67, type=11, present=1)
+UNUSABLE: Final = Segment(unusable=1)
+
+
+def sync_rare(vmx: Vmx) -> None:
+    """The fields that KVM reads back late (nested.c: sync_vmcs02_to_vmcs12_rare)."""
+    nested = vmx.nested
+    FROM_VMCS02_RARE.store(nested.vmcs12, nested.vmcs02)
+    if vmx.mpx and vmx.does("syncs_bndcfgs"):
+        nested.vmcs12["GUEST_BNDCFGS"] = nested.vmcs02["GUEST_BNDCFGS"]
+    nested.owes_rare_from_vmcs02 = False
+
+
+def sync_vmcs12(vmx: Vmx) -> None:
+    """L2's state of now into vmcs12 (nested.c: sync_vmcs02_to_vmcs12)."""
+    vcpu, nested = vmx.vcpu, vmx.nested
+    vmcs12, vmcs02 = nested.vmcs12, nested.vmcs02
+    nested.owes_rare_from_vmcs02 = True
+    vmcs12["GUEST_CR0"] = _merged(vmx, "CR0", vcpu.cr0_guest_owned)
+    vmcs12["GUEST_CR4"] = _merged(vmx, "CR4", vcpu.cr4_guest_owned)
+    vmcs12["GUEST_RSP"] = vcpu.read_register("rsp")
+    vmcs12["GUEST_RIP"] = vcpu.read_register("rip")
+    FROM_VMCS02.store(vmcs12, vmcs02)
+    state = ACTIVE
+    if vcpu.mp_state == MP_HALTED:
+        state = HLT
+    elif vcpu.mp_state == MP_INIT_RECEIVED and vmx.does("syncs_wait_for_sipi"):
+        state = WAIT_FOR_SIPI
+    vmcs12["GUEST_ACTIVITY_STATE"] = state
+    leave, second = vmcs12[EXIT], secondary_controls(vmcs12)
+    if (
+        leave & Exit.SAVE_VMX_PREEMPTION_TIMER_VALUE
+        and vmcs12[PIN] & PinBased.ACTIVATE_VMX_PREEMPTION_TIMER
+        and not (nested.run_pending and vmx.does("keeps_timer_while_pending"))
+    ):
+        vmcs12["VMX_PREEMPTION_TIMER_VALUE"] = max(nested.deadline - vmx.timer_now(), 0)
+    if vmx.does("syncs_pdptrs_always") or (second & ProcBased2.ENABLE_EPT and vcpu.pae_paging):
+        PDPTRS.store(vmcs12, vmcs02)
+    if second & ProcBased2.VIRTUAL_INTERRUPT_DELIVERY:
+        vmcs12["GUEST_INTR_STATUS"] = vmcs02["GUEST_INTR_STATUS"]
+    ia32e = int(Entry.IA32E_MODE_GUEST)
+    vmcs12[ENTRY] = vmcs12[ENTRY] & ~ia32e | vmcs02[ENTRY] & ia32e
+    if leave & Exit.SAVE_DEBUG_CONTROLS:
+        vmcs12["GUEST_DR7"] = vcpu.debug.dr7
+        if vmx.does("syncs_debugctl"):
+            vmcs12["GUEST_IA32_DEBUGCTL"] = vmcs02["GUEST_IA32_DEBUGCTL"]
+    if leave & Exit.SAVE_IA32_PAT and vmx.does("syncs_pat"):
+        vmcs12["GUEST_IA32_PAT"] = vmcs02["GUEST_IA32_PAT"]
+    if leave & Exit.SAVE_IA32_EFER:
+        vmcs12["GUEST_IA32_EFER"] = vcpu.efer
+    if vmx.cet:
+        GUEST_CET.store(vmcs12, vmcs02)
+
+
+def _merged(vmx: Vmx, register: str, owned: int) -> int:
+    """CR0 or CR4 as L2 left it: what L2 owns, what L1 keeps, and what L0 put in the read shadow.
+
+    Source: arch/x86/kvm/vmx/nested.c: vmcs12_guest_cr0, vmcs12_guest_cr4.
+    """
+    vmcs12, vmcs02 = vmx.nested.vmcs12, vmx.nested.vmcs02
+    of_l1 = vmcs12[f"{register}_GUEST_HOST_MASK"]
+    return (
+        vmcs02[f"GUEST_{register}"] & owned
+        | vmcs12[f"GUEST_{register}"] & of_l1
+        | vmcs02[f"{register}_READ_SHADOW"] & ~(of_l1 | owned) & ALL
+    )
+
+
+def sync_before_get(vmx: Vmx) -> None:
+    """Bring the cached vmcs12 up to date for KVM_GET_NESTED_STATE (nested.c)."""
+    nested = vmx.nested
+    if nested.guest_mode:
+        sync_vmcs12(vmx)
+        sync_rare(vmx)
+        return
+    if nested.owes_rare_from_vmcs02 and vmx.does("flushes_rare_on_get"):
+        sync_rare(vmx)
+    if not nested.owes_vmcs12_to_shadow and vmx.shadows_vmcs:
+        SHADOWED.store(nested.vmcs12, nested.shadow_vmcs)
+
+
+def enter_vmx_operation(vmx: Vmx) -> None:
+    """Source: arch/x86/kvm/vmx/nested.c: enter_vmx_operation."""
+    nested = vmx.nested
+    nested.vmcs12, nested.shadow_vmcs12 = VmcsRow(), VmcsRow()
+    nested.vmcs02, nested.shadow_vmcs = HardwareVmcs(), HardwareVmcs()
+    nested.vmxon = True
+
+
+def leave_nested(vmx: Vmx) -> None:
+    """Source: arch/x86/kvm/vmx/nested.c: vmx_leave_nested, free_nested."""
+    nested = vmx.nested
+    if nested.guest_mode:
+        nested.run_pending = False
+        leave_l2(vmx)
+    if not nested.in_vmx_operation:
+        return
+    nested.pages_requested = False
+    nested.vmxon = nested.smm_vmxon = False
+    nested.vmxon_pa = nested.vmcs12_pa = INVALID_GPA
+    nested.evmcs = EVMCS_NONE
+    nested.vmcs12, nested.shadow_vmcs12 = VmcsRow(), VmcsRow()
+
+
+def exit_to_l1(vmx: Vmx, reason: int, qualification: int) -> None:
+    """A VM exit from L2 that L1 sees (nested.c: nested_vmx_vmexit, prepare_vmcs12)."""
+    leave_l2(vmx, (reason, qualification))
+    if vmx.shadows_vmcs:
+        vmx.nested.owes_vmcs12_to_shadow = True
+
+
+def _record_exit(vmx: Vmx, reason: int, qualification: int) -> None:
+    vmcs12, vmcs02 = vmx.nested.vmcs12, vmx.nested.vmcs02
+    vmcs12["VM_EXIT_REASON"] = reason
+    vmcs12["EXIT_QUALIFICATION"] = qualification
+    vmcs12.view[LAUNCH_STATE_AT : LAUNCH_STATE_AT + 4] = b"\x01\0\0\0"
+    vmcs12["VM_ENTRY_INTR_INFO_FIELD"] &= ~(1 << 31)
+    vmcs12["IDT_VECTORING_INFO_FIELD"] = 0
+    vmcs12["VM_EXIT_INTR_INFO"] = 0
+    vmcs12["VM_EXIT_INSTRUCTION_LEN"] = vmcs02["VM_EXIT_INSTRUCTION_LEN"]
+    vmcs12["VMX_INSTRUCTION_INFO"] = vmcs02["VMX_INSTRUCTION_INFO"]
+
+
+def leave_l2(vmx: Vmx, exit_information: tuple[int, int] | None = None) -> None:
+    """From L2 to L1, without an exit that L1 sees where there is no `exit_information`.
+
+    Source: arch/x86/kvm/vmx/nested.c: nested_vmx_vmexit.
+    """
+    vcpu, nested = vmx.vcpu, vmx.nested
+    if vmx.does("vmexit_drops_mtf"):
+        nested.mtf_pending = False
+    nested.pages_requested = False
+    nested.guest_mode = False
+    sync_vmcs12(vmx)
+    if exit_information is not None:
+        _record_exit(vmx, *exit_information)
+    flush_shadow_vmcs12(vmx)
+    vcpu.events = vcpu.events.replaced(
+        nmi_injected=0, exception_injected=0, exception_pending=0, interrupt_injected=0
+    )
+    vmx.switch_to(vmx.vmcs01)
+    vcpu.mp_state = MP_RUNNABLE
+    load_host_state(vmx)
+
+
+def flush_shadow_vmcs12(vmx: Vmx) -> None:
+    """The cached shadow vmcs12 to guest memory (nested.c: nested_flush_cached_shadow_vmcs12)."""
+    nested = vmx.nested
+    link = nested.vmcs12["VMCS_LINK_POINTER"]
+    if secondary_controls(nested.vmcs12) & ProcBased2.VMCS_SHADOWING and link != INVALID_GPA:
+        vmx.vcpu.memory.write(link, nested.shadow_vmcs12.view)
+
+
+def load_host_state(vmx: Vmx) -> None:
+    """L1's registers from vmcs12's host fields (nested.c: load_vmcs12_host_state)."""
+    vcpu, vmcs01, vmcs12 = vmx.vcpu, vmx.vmcs01, vmx.nested.vmcs12
+    leave = vmcs12[EXIT]
+    host_64 = bool(leave & Exit.HOST_ADDRESS_SPACE_SIZE)
+    if leave & Exit.LOAD_IA32_EFER:
+        efer = vmcs12["HOST_IA32_EFER"]
+    elif host_64:
+        efer = vcpu.efer | EFER.LMA | EFER.LME
+    else:
+        efer = vcpu.efer & ~(EFER.LMA | EFER.LME)
+    vmx.set_efer(efer)
+    vcpu.write_register("rsp", vmcs12["HOST_RSP"])
+    vcpu.write_register("rip", vmcs12["HOST_RIP"])
+    vmx.set_rflags(2)
+    vmx.set_interrupt_shadow(0)
+    vcpu.cr0_guest_owned = vmx.cr0_owned_by_l1
+    vmx.set_cr0(vmcs12["HOST_CR0"])
+    vcpu.cr4_guest_owned = ~vmcs01["CR4_GUEST_HOST_MASK"] & ALL
+    vmx.set_cr4(vmcs12["HOST_CR4"])
+    if not load_host_cr3(vmx, vmcs12["HOST_CR3"]):
+        vmx.abort()
+    for name in ("CS", "ESP", "EIP"):
+        vmcs01[f"GUEST_SYSENTER_{name}"] = vmcs12[f"HOST_IA32_SYSENTER_{name}"]
+    for name in ("IDTR", "GDTR"):
+        vmcs01[f"GUEST_{name}_BASE"] = vmcs12[f"HOST_{name}_BASE"]
+        vmcs01[f"GUEST_{name}_LIMIT"] = 0xFFFF
+    if leave & Exit.CLEAR_IA32_BNDCFGS:
+        vmcs01["GUEST_BNDCFGS"] = 0
+    if vmx.cet:
+        source = "HOST" if leave & Exit.LOAD_CET_STATE else "GUEST"
+        for name in ("S_CET", "SSP", "INTR_SSP_TABLE"):
+            vmcs01[f"GUEST_{name}"] = vmcs12[f"{source}_{name}"]
+    if leave & Exit.LOAD_IA32_PAT:
+        vmcs01["GUEST_IA32_PAT"] = vcpu.pat = vmcs12["HOST_IA32_PAT"]
+    mode = {"l": 1} if host_64 else {"db": 1}
+    vmx.set_segment("cs", HOST_CODE.replaced(selector=vmcs12["HOST_CS_SELECTOR"], **mode))
+    for name in ("ds", "es", "ss"):
+        selector = vmcs12[f"HOST_{name.upper()}_SELECTOR"]
+        vmx.set_segment(name, HOST_DATA.replaced(selector=selector))
+    for name in ("fs", "gs"):
+        vmx.set_segment(
+            name,
+            HOST_DATA.replaced(
+                selector=vmcs12[f"HOST_{name.upper()}_SELECTOR"],
+                base=vmcs12[f"HOST_{name.upper()}_BASE"],
+            ),
+        )
+    vmx.set_segment(
+        "tr", HOST_TASK.replaced(base=vmcs12["HOST_TR_BASE"], selector=vmcs12["HOST_TR_SELECTOR"])
+    )
+    if vmx.does("loads_host_ldtr"):
+        vmx.set_segment("ldt", UNUSABLE)
+    load_dr7(vmx, 0x400)
+    vmcs01["GUEST_IA32_DEBUGCTL"] = 0
+    if not vmx.load_msr_list(vmcs12["VM_EXIT_MSR_LOAD_ADDR"], vmcs12["VM_EXIT_MSR_LOAD_COUNT"]):
+        vmx.abort()
+
+
+def load_host_cr3(vmx: Vmx, cr3: int) -> bool:
+    """Load L1's CR3; False, and CR3 as it was, where it or its PDPTEs are not valid.
+
+    Source: arch/x86/kvm/vmx/nested.c: nested_vmx_load_cr3.
+    """
+    vcpu = vmx.vcpu
+    if cr3 & vcpu.cr3_reserved:
+        return False
+    if vcpu.pae_paging and not vcpu.load_pdptrs(cr3):
+        return False
+    vmx.load_cr3(cr3)
+    return True
