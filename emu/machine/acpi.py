@@ -68,9 +68,7 @@ OVERRIDES: Final = ((0, 2, 0x0), (SCI_IRQ, SCI_IRQ, 0xD))
 def table(signature: bytes, revision: int, body: bytes) -> bytes:
     """A system description table: header, `body`, and a checksum that makes the bytes sum to 0."""
     length = HEADER.size + len(body)
-    header = HEADER.pack(
-        signature, length, revision, 0, OEM_ID, OEM_TABLE_ID, 1, CREATOR, 1
-    )
+    header = HEADER.pack(signature, length, revision, 0, OEM_ID, OEM_TABLE_ID, 1, CREATOR, 1)
     data = bytearray(header + body)
     data[9] = -sum(data) & 0xFF
     return bytes(data)

@@ -88,7 +88,7 @@ class Timer:
         """Fire at tick `at`, or at once when that has passed; a timer has one deadline."""
         if at != self.deadline:
             self.deadline = at
-            self.entry = self.clock._push(self, at)  # noqa: SLF001 - two halves of one thing
+            self.entry = self.clock._push(self, at)
 
     def cancel(self) -> None:
         """Do not fire."""

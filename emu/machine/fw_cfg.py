@@ -1,4 +1,4 @@
-"""The firmware configuration device. QEMU documentation, QEMU Firmware Configuration (fw_cfg) Device.
+"""The firmware configuration device. QEMU documentation, Firmware Configuration (fw_cfg) Device.
 
 Items are chosen by a 16-bit key and read byte by byte, or copied by DMA; named items are files that
 the directory lists.

@@ -15,7 +15,7 @@ BROADCAST_X2APIC = 0xFFFF_FFFF
 
 
 class Message(NamedTuple):
-    """An interrupt message. SDM Vol. 3, Message Signalled Interrupts; Determining IPI Destination."""
+    """An interrupt message. SDM Vol. 3, Determining IPI Destination."""
 
     vector: int
     delivery: Delivery = Delivery.FIXED
@@ -48,7 +48,7 @@ class InterruptBus:
         return any(taken)
 
     def message_signalled(self, address: int, data: int) -> bool:
-        """A write of `data` to `address` in 0xFEExxxxx. SDM Vol. 3, Message Signalled Interrupts."""
+        """A device writes `data` to FEExxxxxH. SDM Vol. 3, Message Signalled Interrupts."""
         destination = address >> 12 & 0xFF
         return self.send(
             Message(

@@ -1,6 +1,7 @@
 """The I/O APIC. Intel 82093AA I/O Advanced Programmable Interrupt Controller datasheet.
 
-The EOI register is that of Intel 82801 (ICH9) I/O Controller Hub datasheet, I/O APIC. Input lines carry assertion, so the polarity bit of an entry is stored and has no effect.
+The EOI register is that of Intel 82801 (ICH9) I/O Controller Hub datasheet, I/O APIC. Input lines
+carry assertion, so the polarity bit of an entry is stored and has no effect.
 """
 
 from __future__ import annotations

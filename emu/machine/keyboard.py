@@ -1,4 +1,4 @@
-"""The keyboard controller. IBM Personal Computer AT Technical Reference, Keyboard Controller (8042).
+"""The keyboard controller (8042). IBM Personal Computer AT Technical Reference.
 
 No keyboard and no mouse are attached: what is sent to them times out. Guests use the controller for
 the A20 gate and to reset the machine.

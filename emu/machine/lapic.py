@@ -103,7 +103,7 @@ class LocalApic:
         self.clock, self.bus, self.core = clock, bus, core
         self.model = model or ApicModel()
         self.intack = intack  # the vector of an external interrupt controller
-        self.moved: Callable[[int, int], None] | None = None  # old base, new base
+        self.moved: Callable[[int | None, int | None], None] | None = None  # from, to
         self.registers: dict[str, int] = {}
         self.irr = self.isr = self.tmr = 0
         self.tpr = 0
@@ -180,7 +180,7 @@ class LocalApic:
 
     def _relocated(self, before: int | None) -> None:
         if self.moved is not None and before != self.address:
-            self.moved(-1 if before is None else before, -1 if self.address is None else self.address)
+            self.moved(before, self.address)
 
     # MSRs
 

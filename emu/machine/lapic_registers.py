@@ -101,9 +101,7 @@ _TIMER = "APIC Timer"
 
 
 def _bank(first: int, name: str) -> tuple[ApicRegister, ...]:
-    return tuple(
-        ApicRegister(first + 16 * i, f"{name}{i}", RO, RO, 0, 0, _FIXED) for i in range(8)
-    )
+    return tuple(ApicRegister(first + 16 * i, f"{name}{i}", RO, RO, 0, 0, _FIXED) for i in range(8))
 
 
 # fmt: off

@@ -68,7 +68,7 @@ class Processor(Protocol):
         """Whether the processor waits for an event, and none that it accepts is pending."""
 
     def interruptible(self) -> bool:
-        """Whether an interrupt of the local APIC would end its wait: RFLAGS.IF, or as MWAIT asks."""
+        """Whether an interrupt of the local APIC would end its wait."""
 
     def interrupt_request(self, asserted: bool) -> None:
         """The level of the interrupt request from the local APIC or the interrupt controller."""
