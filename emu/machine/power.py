@@ -21,7 +21,7 @@ PM_BASE: Final = 0x600
 PORTS: Final = registers("power management ports", (
     Register(PM_BASE + 0, "PM1_STATUS", RW, 0x8731, 0, _PM1),
     Register(PM_BASE + 2, "PM1_ENABLE", RW, 0x0721, 0, _PM1),
-    Register(PM_BASE + 4, "PM1_CONTROL", RW, 0x3C07, 1, _PM1),
+    Register(PM_BASE + 4, "PM1_CONTROL", RW, 0x1C02, 1, _PM1),
     Register(PM_BASE + 8, "PM_TIMER", RO, 0, 0, _TIMER),
     Register(0xCF9, "RESET_CONTROL", RW, 0x0E, 0, _RESET),
     Register(0x92, "PORT_92", RW, 0x02, 0x02, _PORT92),
@@ -37,7 +37,6 @@ RTC_STATUS: Final = 1 << 10
 WAKE_STATUS: Final = 1 << 15
 
 SCI_ENABLE: Final = 1 << 0
-GLOBAL_RELEASE: Final = 1 << 2
 SLEEP_ENABLE: Final = 1 << 13
 SLEEP_S5, SLEEP_S3 = 0, 1  # SLP_TYP, as the \_S5 and \_S3 objects of the DSDT tell
 
@@ -134,8 +133,7 @@ class PowerManagement:
             self._schedule()
         elif at == 4:
             writable = PORTS[2].writable & mask
-            self.control = self.control & ~writable | word & writable | SCI_ENABLE
-            self.control &= ~GLOBAL_RELEASE
+            self.control = self.control & ~writable | word & writable
             if word & mask & SLEEP_ENABLE:
                 self._sleep(self.control >> 10 & 7)
         self._update()
