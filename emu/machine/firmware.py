@@ -127,12 +127,12 @@ DATA_AREA: Final = (
     (0x13, BASE_MEMORY_END // KIB),
 )
 
-# Ports and bytes that power-on self-test writes: 8259A initialisation (vectors 08H and 70H, only
-# timer, keyboard and cascade open), 8254 counter 0 in mode 3 at 18.2 Hz.
+# Ports and bytes that power-on self-test writes: 8254 counter 0 in mode 3 at 18.2 Hz, then 8259A
+# initialisation (vectors 08H and 70H, only timer, keyboard and cascade open).
 POST_WRITES: Final = (
+    (0x43, 0x36), (0x40, 0x00), (0x40, 0x00),
     (0x20, 0x11), (0xA0, 0x11), (0x21, 0x08), (0xA1, 0x70), (0x21, 0x04), (0xA1, 0x02),
     (0x21, 0x01), (0xA1, 0x01), (0x21, 0xF8), (0xA1, 0xFF),
-    (0x43, 0x36), (0x40, 0x00), (0x40, 0x00),
 )  # fmt: skip
 
 
