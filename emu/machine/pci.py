@@ -20,7 +20,7 @@ PORTS: Final = registers("PCI configuration ports", (
 ))
 HOST_BRIDGE: Final = registers("host bridge", (
     Register(0x00, "VENDOR_DEVICE", RO, 0, 0x29C0_8086, _Q35),
-    Register(0x04, "COMMAND_STATUS", RW, 0x0000_0146, 0x0090_0006, _HEADER),
+    Register(0x04, "COMMAND_STATUS", RW, 0x0000_0146, 0x0000_0006, _HEADER),
     Register(0x08, "CLASS_REVISION", RO, 0, 0x0600_0000, _HEADER),
     Register(0x0C, "HEADER_TYPE", RO, 0, 0x0000_0000, _HEADER),
     Register(0x2C, "SUBSYSTEM", RO, 0, 0x1100_1AF4, _HEADER),

@@ -143,7 +143,8 @@ class Pic:
             self.expected = "ICW4"
 
     def _ocw3(self, value: int) -> None:
-        self.poll = bool(value & 4)
+        if value & 4:
+            self.poll = True  # until the next read
         if value & 2:
             self.read_isr = bool(value & 1)
         if value & 0x40:

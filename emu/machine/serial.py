@@ -35,6 +35,7 @@ MCR_DTR, MCR_RTS, MCR_OUT1, MCR_OUT2, MCR_LOOP = 1, 2, 4, 8, 0x10
 LSR_READY, LSR_OVERRUN, LSR_ERRORS, LSR_EMPTY = 1, 2, 0x1E, 0x60
 MSR_CTS, MSR_DSR, MSR_RI, MSR_DCD = 0x10, 0x20, 0x40, 0x80
 FIFO_SIZE: Final = 16
+RESET_DIVISOR: Final = 12  # 9600 baud, as firmware leaves it
 TRIGGER_LEVELS: Final = (1, 4, 8, 14)
 
 
@@ -50,11 +51,12 @@ class Serial:
 
     def reset(self) -> None:
         """As after master reset."""
-        self.divisor = 1
+        self.divisor = RESET_DIVISOR
         self.ier = self.lcr = self.mcr = self.scr = self.fcr = 0
         self.lsr = LSR_EMPTY
         self.msr = MSR_CTS | MSR_DSR | MSR_DCD
         self._received: deque[int] = deque()
+        self._last = 0  # what the receiver buffer holds when no byte waits
         self._empty_pending = False
         self._update()
 
@@ -75,10 +77,13 @@ class Serial:
         self._update()
 
     def _loop(self, value: int) -> None:
-        if len(self._received) < self._room:
-            self._received.append(value)
-        else:
+        """A byte arrives whether there is room or not; a full FIFO keeps what it has."""
+        if len(self._received) == self._room:
             self.lsr |= LSR_OVERRUN
+            if self.fcr & FCR_ENABLE:
+                return
+            self._received.clear()
+        self._received.append(value)
 
     # interrupts
 
@@ -110,7 +115,9 @@ class Serial:
             return self.divisor >> 8 * offset & 0xFF
         value = (0, self.ier, 0, self.lcr, self.mcr, self.lsr, self.msr, self.scr)[offset]
         if offset == 0:
-            value = self._received.popleft() if self._received else 0
+            if self._received:
+                self._last = self._received.popleft()
+            value = self._last
             self._fill()
         elif offset == 2:
             value = self._identification()

@@ -28,7 +28,7 @@ def test_only_writable_bits_change():
     config(bus, 0, 0x04)
     bus.port_write(4, 4, 0xFFFF_FFFF)
 
-    assert 0x0090_0146 == bus.port_read(4, 4)
+    assert 0x0000_0146 == bus.port_read(4, 4)
 
 
 @pytest.mark.parametrize("size", [1, 2])
