@@ -1,0 +1,48 @@
+"""What a board is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from emu.errors import InputError
+from emu.machine.firmware import GIB, MIB
+from emu.machine.lapic import ApicModel
+
+MAX_PROCESSORS: Final = 255
+MIN_MEMORY: Final = 2 * MIB
+MAX_MEMORY: Final = 60 * GIB  # RAM, the hole below 4 GiB and devices fit 36 address bits
+PAGE: Final = 4096
+
+
+@dataclass(frozen=True)
+class BoardConfig:
+    """Processors, memory, time; raises InputError for what cannot be built.
+
+    `quantum` is how many ticks a processor runs before the next takes its turn; `idle_limit` how
+    many seconds of virtual time every processor may be halted before a run ends.
+    """
+
+    processors: int = 1
+    memory: int = 128 * MIB
+    tsc_hz: int = 1_000_000_000
+    apic: ApicModel = field(default_factory=ApicModel)
+    quantum: int = 50_000
+    idle_limit: int = 600
+    epoch: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    test_device: bool = True
+    restart_on_reset: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.processors <= MAX_PROCESSORS:
+            raise InputError(
+                f"{self.processors} processors: a board has 1 to {MAX_PROCESSORS} of them"
+            )
+        if not MIN_MEMORY <= self.memory <= MAX_MEMORY or self.memory % PAGE:
+            raise InputError(
+                f"{self.memory:#x} bytes of memory: a board has {MIN_MEMORY:#x} to "
+                f"{MAX_MEMORY:#x}, in whole pages"
+            )
+        if self.tsc_hz < MIB or self.quantum < 1 or self.idle_limit < 1:
+            raise InputError("the TSC runs at 1 MHz at least, and quanta and limits are positive")

@@ -1,0 +1,67 @@
+"""Interrupt messages and the bus that carries them between I/O APICs and local APICs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from emu.machine.lapic_registers import Delivery
+
+if TYPE_CHECKING:
+    from emu.machine.ioapic import IoApic
+    from emu.machine.lapic import LocalApic
+
+BROADCAST_XAPIC = 0xFF
+BROADCAST_X2APIC = 0xFFFF_FFFF
+
+
+class Message(NamedTuple):
+    """An interrupt message. SDM Vol. 3, Determining IPI Destination."""
+
+    vector: int
+    delivery: Delivery = Delivery.FIXED
+    destination: int = 0
+    logical: bool = False
+    level: bool = False
+    broadcast: bool = False
+
+
+class InterruptBus:
+    """Carries messages to the local APICs, and ends of interrupt to the I/O APICs."""
+
+    def __init__(self) -> None:
+        self.lapics: list[LocalApic] = []
+        self.ioapics: list[IoApic] = []
+
+    def send(self, message: Message) -> bool:
+        """Deliver `message` to its destination; whether any local APIC took it."""
+        return self.deliver(message, [apic for apic in self.lapics if apic.matches(message)])
+
+    def deliver(self, message: Message, targets: list[LocalApic]) -> bool:
+        """Deliver `message` to `targets`; by lowest priority, to one of them."""
+        if message.delivery == Delivery.LOWEST_PRIORITY:
+            able = [apic for apic in targets if apic.software_enabled]
+            if not able:
+                return False
+            # SDM Vol. 3, Lowest Priority Delivery Mode: the processor whose priority is lowest
+            targets = [min(able, key=lambda apic: apic.arbitration_priority)]
+        taken = [apic.accept(message) for apic in targets]
+        return any(taken)
+
+    def message_signalled(self, address: int, data: int) -> bool:
+        """A device writes `data` to FEExxxxxH. SDM Vol. 3, Message Signalled Interrupts."""
+        destination = address >> 12 & 0xFF
+        return self.send(
+            Message(
+                vector=data & 0xFF,
+                delivery=Delivery(data >> 8 & 7),
+                destination=destination,
+                logical=bool(address >> 2 & 1),
+                level=bool(data >> 15 & 1),
+                broadcast=destination == BROADCAST_XAPIC,
+            )
+        )
+
+    def end_of_interrupt(self, vector: int) -> None:
+        """EOI of a level-triggered interrupt, broadcast to the I/O APICs."""
+        for ioapic in self.ioapics:
+            ioapic.end_of_interrupt(vector)
