@@ -56,6 +56,8 @@ EVERYTHING: Final = 0x7F
 MP_RUNNABLE, MP_UNINITIALIZED, MP_INIT_RECEIVED, MP_HALTED, MP_SIPI_RECEIVED = range(5)
 MP_AP_RESET_HOLD: Final = 9
 
+NO_CPUID: Final = Cpuid()
+
 _SREGS_PROGRAMS: dict[int, tuple[Release, RuleProgram]] = {}
 
 
@@ -82,7 +84,7 @@ class Vcpu:
         self.host = vm.kvm.host
         self.memory = vm.memory
         self.behaviours = self.release.names("behaviours")
-        self.cpuid = Cpuid()
+        self.cpuid = NO_CPUID
         self.maxphyaddr = 36
         self.physical_reserved = ALL << 36 & ALL
         self.cr4_reserved = 0
@@ -398,6 +400,19 @@ class Vcpu:
         """KVM_SET_VCPU_EVENTS."""
         set_vcpu_events(self, events)
 
+    def drop_injected_events(self) -> None:
+        """Forget what was to be injected: exception, NMI and interrupt."""
+        now = self.events
+        if (
+            now.exception_injected
+            or now.exception_pending
+            or now.nmi_injected
+            or now.interrupt_injected
+        ):
+            self.events = now.replaced(
+                nmi_injected=0, exception_injected=0, exception_pending=0, interrupt_injected=0
+            )
+
     @property
     def latches_init(self) -> bool:
         """Whether INIT is latched: in SMM and where the vendor says so."""
@@ -466,6 +481,7 @@ class Vcpu:
         if debug.dr7 >> 32:
             raise KvmError(ioctl, EINVAL, "debugregs_dr7_high_half", f"DR7 {debug.dr7:#x}")
         self.debug = debug
+        self.operations.set_dr7(debug.dr7)
 
     def get_xcrs(self) -> int:
         """KVM_GET_XCRS: XCR0."""
@@ -523,6 +539,12 @@ class Vcpu:
             return 0
         if capability == KVM_CAP_ENFORCE_PV_FEATURE_CPUID and self.release.has(
             "capabilities", "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"
+        ):
+            return 0
+        if (
+            hyperv
+            and capability == KVM_CAP_HYPERV_ENFORCE_CPUID
+            and self.release.has("capabilities", "KVM_CAP_HYPERV_ENFORCE_CPUID")
         ):
             return 0
         raise KvmError(ioctl, EINVAL, "vcpu_capability_known", str(capability))

@@ -105,7 +105,7 @@ class _Wrap(ast.NodeTransformer):
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        target = cast("ast.expr", ast.parse(ast.unparse(node.target), mode="eval").body)
+        target = ast.parse(ast.unparse(node.target), mode="eval").body
         value = self.visit(ast.BinOp(target, node.op, node.value))
         return ast.copy_location(ast.Assign([node.target], value), node)
 
@@ -120,7 +120,8 @@ def _checked_count(node: ast.expr) -> ast.expr:
         return node
     checked = ast.parse("(_n if (_n := 0) < 64 else 1 // 0)", mode="eval").body
     bound = cast("ast.Compare", cast("ast.IfExp", checked).test).left
-    cast("ast.NamedExpr", bound).value = node
+    assert isinstance(bound, ast.NamedExpr)
+    bound.value = node
     return checked
 
 

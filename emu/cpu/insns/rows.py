@@ -23,7 +23,8 @@ class Insn(NamedTuple):
     `size` says where the operand size comes from: "first" operand, "code" (the opcode's operand
     size) or "fixed", the row's only one; `modal` makes a handler for 64-bit mode and one for the
     others, given as `mode`; `addressed` one for each address size, given as `address`. With
-    `own_address` the function computes the address itself. `constants` are more arguments. `undefined` are the RFLAGS bits that the manual leaves undefined.
+    `own_address` the function computes the address itself. `constants` are more arguments.
+    `undefined` are the RFLAGS bits that the manual leaves undefined.
     """
 
     mnemonic: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import product
 
 from iced_x86 import Code, Decoder, Instruction
 
@@ -16,6 +17,10 @@ PREFIXES = (b"", b"\x66", b"\xf3", b"\xf2", b"\x66\xf2", b"\x67", b"\x64", b"\xf
 
 def candidates(bits: int, rng: random.Random) -> Iterator[bytes]:
     """Byte strings that cover every opcode, with each prefix, register and memory forms."""
+    for level in (0, 1):
+        yield bytes([0xC8, rng.randrange(256), 2, level])
+        yield bytes([0x66, 0xC8, rng.randrange(256), 2, level])
+    yield from (b"\xf3\x0f\x1e\xfa", b"\xf3\x0f\x1e\xfb")
     for opcode_map in MAPS:
         for opcode in range(256):
             if not opcode_map and (opcode in LEGACY or (bits == 64 and opcode >> 4 == 4)):
@@ -29,18 +34,15 @@ def candidates(bits: int, rng: random.Random) -> Iterator[bytes]:
                             modrm = mode << 6 | reg << 3 | rng.randrange(8)
                             tail = bytes(rng.randrange(256) for _ in range(10))
                             yield prefix + rex + opcode_map + bytes([opcode, modrm]) + tail
-    for level in (0, 1):
-        yield bytes([0xC8, rng.randrange(256), 2, level])
-        yield bytes([0x66, 0xC8, rng.randrange(256), 2, level])
     if bits != 16:
         for vex_map in (1, 2, 3):
             for opcode in range(256):
                 for pp in range(4):
-                    for mode in (3, rng.randrange(3), 3, rng.randrange(3), 3, rng.randrange(3)):
+                    for reg, mode in product(range(8), (3, rng.randrange(3))):
                         first = 0xE0 | vex_map
                         w = rng.randrange(2) << 7
                         second = w | 0x78 ^ rng.randrange(8) << 3 | rng.randrange(2) << 2 | pp
-                        modrm = mode << 6 | rng.randrange(64)
+                        modrm = mode << 6 | reg << 3 | rng.randrange(8)
                         tail = bytes(rng.randrange(256) for _ in range(10))
                         yield bytes([0xC4, first, second, opcode, modrm]) + tail
 

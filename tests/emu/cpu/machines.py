@@ -18,9 +18,12 @@ class RecordingCpu(Cpu):
     """A processor that keeps the last fault instead of delivering it."""
 
     fault: Fault | None = None
+    stop_at_fault = False
 
     def raised(self, fault: Fault) -> None:
         self.fault = fault
+        if self.stop_at_fault:
+            raise fault
 
 
 def identity_tables(memory: PhysicalMemory) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emu.cpu.cpu import Stop
-from emu.cpu.errors import NotImplementedInstruction
+from emu.cpu.errors import Fault, NotImplementedInstruction
 from emu.cpu.state import SUPERVISOR
 
 from . import machines
@@ -102,9 +102,8 @@ def test_a_page_fault_leaves_everything_as_it_was(cpu):
     # push rax with an unmapped stack
     cpu.memory.load(CODE, bytes.fromhex("90 50 f4"))
     cpu.state.rsp = 0x40000000
-    cpu.state.budget = 10
-    cpu.raised = lambda fault: (_ for _ in ()).throw(fault)
-    with pytest.raises(Exception, match="vector 14"):
+    cpu.stop_at_fault = True
+    with pytest.raises(Fault, match="vector 14"):
         cpu.run(10)
 
     assert (CODE + 1, 0x40000000) == (cpu.state.rip, cpu.state.rsp)

@@ -135,7 +135,7 @@ def not_restricted(state, a):
     return sorted(a)
 
 
-@pytest.mark.parametrize("function", (chained, undefined_on_one_way, not_restricted))
+@pytest.mark.parametrize("function", [chained, undefined_on_one_way, not_restricted])
 def test_what_is_not_restricted_python_is_refused_by_name(function):
     with pytest.raises(CompileError, match=function.name):
         outline_ir(function, STATE)
