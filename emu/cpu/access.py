@@ -25,6 +25,7 @@ from emu.cpu.compiler.words import (
     tail,
     unlikely,
 )
+from emu.cpu.debug import watch
 from emu.cpu.flags import AC
 from emu.cpu.paging import (
     CR0_AM,
@@ -185,12 +186,19 @@ def translate(cpu: Any, linear: int, access: int, count: int) -> int:
 
 
 @outlined
-def check_linear(cpu: Any, linear: int, count: int, seg: int) -> int:
-    """1 when the bytes may be asked for: canonical and, where demanded, aligned."""
+def check_linear(cpu: Any, linear: int, count: int, seg: int, writes: int) -> int:
+    """1 when the bytes may be asked for: canonical and, where demanded, aligned.
+
+    Data breakpoints that the access meets are noted.
+    """
     if is_canonical(cpu, linear) == 0 or is_canonical(cpu, linear + count - 1) == 0:
         exception(cpu, Vector.SS if seg == SS else Vector.GP, 0)
         return 0
-    if cpu.dtlb == cpu.dtlb_kinds[STRICT] and linear & count - 1:
+    if cpu.dtlb != cpu.dtlb_kinds[STRICT]:
+        return 1
+    if cpu.dr[7] & 0xFF:
+        watch(cpu, linear, count, writes)
+    if linear & count - 1:
         if cpu.cpl == 3 and cpu.cr0 & CR0_AM and cpu.rflags & AC:
             exception(cpu, Vector.AC, 0)
             return 0
@@ -200,7 +208,7 @@ def check_linear(cpu: Any, linear: int, count: int, seg: int) -> int:
 @outlined
 def load_slow(cpu: Any, linear: int, count: int, seg: int) -> int:
     """Read 1, 2, 4 or 8 bytes, whatever lies there; on a fault exit_code is set."""
-    if check_linear(cpu, linear, count, seg) == 0:
+    if check_linear(cpu, linear, count, seg, 0) == 0:
         return 0
     first = 0x1000 - (linear & PAGE_OFFSET)
     first = min(first, count)
@@ -230,7 +238,7 @@ def load_piece(cpu: Any, linear: int, count: int) -> int:
 @outlined
 def store_slow(cpu: Any, linear: int, value: int, count: int, seg: int) -> int:
     """Write 1, 2, 4 or 8 bytes, whatever lies there; on a fault nothing is written."""
-    if check_linear(cpu, linear, count, seg) == 0:
+    if check_linear(cpu, linear, count, seg, 1) == 0:
         return 0
     first = 0x1000 - (linear & PAGE_OFFSET)
     if first >= count:
@@ -277,7 +285,7 @@ def modify_slow(cpu: Any, linear: int, count: int, seg: int) -> int:
 
     What no single host address stands for is copied to `bounce`; `commit` writes it back.
     """
-    if check_linear(cpu, linear, count, seg) == 0:
+    if check_linear(cpu, linear, count, seg, 1) == 0:
         return 0
     first = 0x1000 - (linear & PAGE_OFFSET)
     first = min(first, count)

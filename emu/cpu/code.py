@@ -50,6 +50,7 @@ class CodeCache:
         self.used = 0
         self.blocks: dict[int, dict[int, int]] = {}  # page -> key -> address
         self.pending: dict[int, dict[int, list[int]]] = {}  # page -> key -> links to patch
+        self.singles: dict[int, dict[int, int]] = {}  # page -> key -> blocks of one instruction
         self.crossing: dict[int, set[int]] = {}  # page -> pages whose code runs into it
         self.instructions: dict[int, Instruction] = {}  # by record, of what Python runs
         self.modes: dict[Mode, int] = {}
@@ -71,7 +72,14 @@ class CodeCache:
         for page in self.blocks:
             self.memory.map[page] &= ~CODE
             self.memory.code_lines[page] = 0
-        for table in (self.blocks, self.pending, self.crossing, self.instructions, self.modes):
+        for table in (
+            self.blocks,
+            self.singles,
+            self.pending,
+            self.crossing,
+            self.instructions,
+            self.modes,
+        ):
             table.clear()
         self.table[:] = NO_KEY
         self.used = 0
@@ -89,6 +97,7 @@ class CodeCache:
             if int(self.table[at]) == key:
                 self.table[at] = NO_KEY
         self.pending.pop(page, None)
+        self.singles.pop(page, None)
         self.memory.map[page] &= ~CODE
         self.memory.code_lines[page] = 0
         for cpu in self.cpus:
@@ -111,8 +120,14 @@ class CodeCache:
     def decode(self, cpu: Cpu, gpa: int, mode: Mode, slot: int, limit: int = MAX_BLOCK) -> int:
         """Decode the block at `gpa`, where RIP points; return the address of its first record.
 
-        A block of one instruction (`limit` 1) is made for a single step and is not kept.
+        A block of one instruction (`limit` 1) is made for a single step and is kept apart, unless
+        it runs into the next page.
         """
+        key = gpa | slot << MODE_SHIFT
+        if limit == 1:
+            kept = self.singles.get(gpa // PAGE_SIZE, {}).get(key)
+            if kept is not None:
+                return kept
         if self.used + 3 * MAX_BLOCK + 2 > ARENA_UOPS:
             self.flush()
             slot = self.mode_slot(mode)
@@ -191,6 +206,9 @@ class CodeCache:
             self.crossing.setdefault(crossed, set()).add(page)
         known = self.blocks.setdefault(page, {})
         if single:
+            if self.memory.map[page] and crossed < 0:
+                kept = self.singles.setdefault(page, {})
+                kept[page * PAGE_SIZE + start | slot << MODE_SHIFT] = base
             return base
         key = page * PAGE_SIZE + start | slot << MODE_SHIFT
         known[key] = base

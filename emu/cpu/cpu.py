@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu.cpu import access, program
+from emu.cpu import access, debug, program
 from emu.cpu.code import CodeCache, Mode
 from emu.cpu.compiler.words import Dispatch, Leave
 from emu.cpu.errors import Fault, TripleFault
-from emu.cpu.flags import AC, IF, RESERVED_ONE, TF, VM, set_status_flags, status_flags
+from emu.cpu.environment import Environment
+from emu.cpu.flags import AC, IF, RESERVED_ONE, RF, TF, VM, set_status_flags, status_flags
+from emu.cpu.models import MODELS, Model
 from emu.cpu.paging import (
     CR0_AM,
+    CR0_CD,
     CR0_EM,
+    CR0_NW,
     CR0_PE,
     CR0_TS,
     CR4_OSFXSR,
@@ -34,6 +38,7 @@ from emu.cpu.state import (
     CS,
     DTLB_SIZE,
     ITLB_SIZE,
+    MOV_SS,
     NO_ERROR_CODE,
     SS,
     STRICT,
@@ -47,6 +52,10 @@ from emu.cpu.state import (
 from emu.memory import PhysicalMemory
 
 PAGE_SIZE = 4096
+KEPT_BY_INIT = (
+    "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "tsc_offset",
+    "sysenter_cs", "sysenter_esp", "sysenter_eip",
+)  # fmt: skip
 WORD = (1 << 64) - 1
 ODD = np.uint64(1)
 
@@ -55,6 +64,7 @@ class Stop(Enum):
     """Why `Cpu.run` came back."""
 
     BUDGET = "the instructions granted are used up"
+    YIELD = "PAUSE: another processor may have something better to do"
     HALT = "the processor waits for an interrupt"
     SHUTDOWN = "triple fault"
 
@@ -62,7 +72,13 @@ class Stop(Enum):
 class Cpu:
     """A logical processor over `memory`; processors of one machine share `code`."""
 
-    def __init__(self, memory: PhysicalMemory, code: CodeCache | None = None) -> None:
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        code: CodeCache | None = None,
+        model: Model | None = None,
+        environment: Environment | None = None,
+    ) -> None:
         store = np.zeros(CPU.size + 64, np.uint8)
         start = -store.ctypes.data % 64
         self.store = store
@@ -79,6 +95,23 @@ class Cpu:
         self.tlb_context = 0
         self.next_rip = 0
         self.halted = False
+        self.model = model if model is not None else MODELS["skylake-x"]
+        self.environment = environment if environment is not None else Environment()
+        self.msrs: dict[int, int] = {}
+        self.sequence = 0  # of the deterministic random numbers
+        self.held = 0  # of the budget, while a single step runs
+        self.stopping = False
+        self.yielding = False
+        self.idle = 0  # ticks that passed without an instruction
+        self.debug_causes = 0  # of #DB, held back by MOV SS
+        self.untraced = False  # the instruction ended in a handler: no single-step trap
+        self.inhibits = False  # the system instruction inhibits events for one more
+        self.monitored: int | None = None
+        self.nmi_pending = False
+        self.nmi_blocked = False
+        self.interrupt_pending = False
+        self.waits_for_sipi = False
+        self.init_pending = False
         self.acknowledge: Callable[[], int] | None = None
         self.before_instruction: Callable[[Cpu], None] | None = None
         access.BUSES[self.state.address] = memory
@@ -89,7 +122,7 @@ class Cpu:
         state.physmap = memory.map.ctypes.data
         state.physmap_pages = memory.pages
         state.code_lines = memory.code_lines.ctypes.data
-        state.physical_mask = (1 << 46) - 1
+        state.physical_mask = (1 << self.model.maxphyaddr) - 1
         word = ctypes.c_uint64
         self._walk = ctypes.CFUNCTYPE(word, word, word, word)(
             self.program.engine.address("call_walk")
@@ -111,7 +144,7 @@ class Cpu:
         state.cr0 = 0x60000010
         state.rip = 0xFFF0
         self.rflags = RESERVED_ONE
-        state.rdx = 0x600
+        state.rdx = self.model.signature
         state.xcr0 = 1
         state.mxcsr = 0x1F80
         state.fcw = 0x40
@@ -128,9 +161,41 @@ class Cpu:
         state.gdtr_limit = state.idtr_limit = 0xFFFF
         state.cpl = 0
         state.shadow_budget = WORD
-        self.halted = False
+        for name in KEPT_BY_INIT:
+            setattr(state, name, 0)
+        self.msrs = dict(self.model.msrs)
+        self.halted = self.nmi_pending = self.nmi_blocked = False
+        self.waits_for_sipi = self.init_pending = False
+        self.monitored = None
+        self.update_pending()
         self.flush_tlb()
         self.flush_jumps()
+        self.refresh()
+
+    def init_reset(self) -> None:
+        """The state after INIT, which keeps caches' mode, x87, SSE, the TSC and MSRs.
+
+        SDM Vol. 3, Processor State After Reset.
+        """
+        state = self.state
+        names = ("mxcsr", "fcw", "fsw", "ftw", "xcr0", *KEPT_BY_INIT)
+        kept = {name: getattr(state, name) for name in names}
+        msrs, cache_mode = self.msrs, state.cr0 & (CR0_CD | CR0_NW)
+        self.reset()
+        for name, value in kept.items():
+            setattr(state, name, value)
+        self.msrs = msrs
+        state.cr0 = state.cr0 & ~(CR0_CD | CR0_NW) | cache_mode
+        self.refresh()
+
+    def start_up(self, vector: int) -> None:
+        """A start-up IPI: begin at `vector` << 12 if waiting for one. SDM Vol. 3, MP Init."""
+        if not self.waits_for_sipi:
+            return
+        state = self.state
+        self.waits_for_sipi = False
+        state.selector[CS], state.segment_base[CS] = vector << 8, vector << 12
+        state.rip = 0
         self.refresh()
 
     @property
@@ -304,18 +369,21 @@ class Cpu:
         state.budget = budget
         state.slice = budget
         state.shadow_budget = budget if state.shadow_budget == 0 else WORD
+        self.stopping = self.yielding = False
         enter, address = self.program.enter, state.address
         try:
             while True:
                 if self.mode_lost:
                     self.refresh()
-                if state.event_pending and self.take_interrupt():
+                if state.event_pending and self.take_event():
                     continue
-                if self.halted:
+                if self.halted or self.waits_for_sipi:
                     return Stop.HALT
-                if state.budget == 0:
+                if state.budget == 0 or self.stopping:
                     return Stop.BUDGET
-                if state.rflags & TF or state.dr[7] & 0xFF or self.shadow_active():
+                if self.yielding:
+                    return Stop.YIELD
+                if state.rflags & (TF | RF) or state.dr[7] & 0xFF or self.shadow_active():
                     self.step()
                     continue
                 state.exit_code = 0
@@ -325,6 +393,7 @@ class Cpu:
             return Stop.SHUTDOWN
         finally:
             used = state.slice - state.budget
+            self.held = 0
             state.retired += used
             # a shadow that is still on is on when the next slice begins
             state.shadow_budget = 0 if self.shadow_active() else WORD
@@ -375,12 +444,26 @@ class Cpu:
         gpa = int(frame) | linear & 0xFFF
         return self.code.decode(self, gpa, self.mode, state.mode_slot, 1)
 
+    def used(self) -> int:
+        """The part of the slice that is used up before the current instruction."""
+        state = self.state
+        return int(state.slice - state.budget) - self.held
+
     def step(self, plain: bool = False) -> None:
         """Run one instruction, compiled or as plain Python; events that it causes are delivered."""
         state = self.state
         trap = state.rflags & TF
         granted = state.budget
+        blocked = self.shadow_active() and state.shadow_kind == MOV_SS
+        if state.dr[7] & 0xFF and not state.rflags & RF and not blocked:
+            causes = debug.instruction_breakpoints(state)
+            if causes:
+                debug.fault(self, causes)
+                return
+        self.untraced = False
         state.shadow_budget = WORD
+        state.rflags &= ~RF
+        state.breakpoints_hit = 0
         try:
             at = self.single()
         except Fault as fault:
@@ -388,29 +471,37 @@ class Cpu:
             return
         state.exit_code = 0
         state.budget = 0
+        self.held = granted
         if plain:
             self.run_plain(at)
         else:
             self.program.enter_at(state.address, at)
         left = state.budget
+        self.held = 0
         state.budget = granted if left else granted - 1
         if state.shadow_budget != WORD:
             state.shadow_budget = state.budget
         code = state.exit_code
-        if code in (Exit.DECODE, Exit.BUDGET, Exit.NONE):
-            if left:
-                raise AssertionError("a single step gave its budget back without a reason")
-            if trap:
-                self.debug_trap(1 << 14)
-        elif code == Exit.EXCEPTION and not left:
-            # the instruction is done; fetching the next one faulted, which is its own affair
+        if not left:
+            # done; should fetching the next one have faulted, that is its own affair
             state.exit_code = 0
-            if trap:
-                self.debug_trap(1 << 14)
+        elif code == Exit.SYSTEM:
+            self.leave_loop()
+            if state.budget == granted:
+                return
+        elif code in (Exit.DECODE, Exit.BUDGET, Exit.NONE):
+            raise AssertionError("a single step gave its budget back without a reason")
         else:
             self.leave_loop()
-            if trap and code == Exit.SYSTEM:
-                self.debug_trap(1 << 14)
+            return
+        traced = trap and not self.untraced
+        causes = self.debug_causes | state.breakpoints_hit | (debug.SINGLE_STEP if traced else 0)
+        self.debug_causes = 0
+        if causes:
+            if self.shadow_active() and state.shadow_kind == MOV_SS:
+                self.debug_causes = causes & 15
+            else:
+                self.debug_trap(causes)
 
     def run_plain(self, at: int) -> None:
         """Run the records from `at` as plain Python, up to the end of the instruction."""
@@ -445,6 +536,7 @@ class Cpu:
 
         state = self.state
         self.next_rip = state.rip + insn.len & state.ip_mask
+        self.inhibits = False
         try:
             run(self, insn)
         except Fault as fault:
@@ -452,6 +544,9 @@ class Cpu:
             return
         state.rip = self.next_rip
         state.budget -= 1
+        if self.inhibits:
+            state.shadow_budget = state.budget
+            state.shadow_kind = MOV_SS
 
     def raised(self, fault: Fault) -> None:
         """Deliver an exception that the instruction at RIP raised."""
@@ -461,15 +556,47 @@ class Cpu:
 
     def debug_trap(self, causes: int) -> None:
         """Deliver #DB as a trap: `causes` goes to DR6."""
-        self.state.dr[6] = self.state.dr[6] & ~0xF | causes
+        debug.record(self.state, causes)
         self.raised(Fault(Vector.DB, NO_ERROR_CODE))
 
-    def take_interrupt(self) -> bool:
-        """Deliver an external interrupt if one is pending and can be taken."""
-        from emu.cpu.system.events import deliver_interrupt  # noqa: PLC0415
-
+    def pass_time(self, ticks: int) -> None:
+        """Use up budget without retiring instructions; at most what is left of the slice."""
         state = self.state
-        if not state.rflags & IF or self.shadow_active() or self.acknowledge is None:
+        spent = min(ticks, max(int(state.budget) - 1, 0))
+        state.budget -= spent
+        self.idle += spent
+
+    # events
+
+    def update_pending(self) -> None:
+        """Let compiled code know whether an event waits for its chance."""
+        pending = self.interrupt_pending or self.nmi_pending or self.init_pending
+        self.state.event_pending = int(pending)
+
+    def interruptible_now(self) -> bool:
+        """Whether an external interrupt would be taken at this boundary."""
+        return bool(self.state.rflags & IF) and not self.shadow_active()
+
+    def take_event(self) -> bool:
+        """Deliver the event of highest priority that is pending and can be taken.
+
+        SDM Vol. 3, Prioritization of Concurrent Events.
+        """
+        from emu.cpu.system.events import deliver_interrupt, deliver_nmi  # noqa: PLC0415
+
+        if self.init_pending:
+            self.init_reset()
+            self.environment.initialised()
+            return True
+        if self.waits_for_sipi:
+            return False
+        if self.nmi_pending and not self.nmi_blocked and not self.shadow_active():
+            self.nmi_pending, self.nmi_blocked = False, True
+            self.halted = False
+            self.update_pending()
+            deliver_nmi(self)
+            return True
+        if not self.interrupt_pending or self.acknowledge is None or not self.interruptible_now():
             return False
         self.halted = False
         deliver_interrupt(self, self.acknowledge())

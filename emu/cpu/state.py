@@ -26,6 +26,10 @@ TLB_CONTEXTS = 4
 SUPERVISOR, SUPERVISOR_AC, USER, STRICT = range(4)
 
 
+# what inhibits events for one instruction: shadow_kind
+STI, MOV_SS = 1, 2
+
+
 class Exit(IntEnum):
     """Why compiled code came back."""
 

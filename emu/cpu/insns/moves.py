@@ -119,7 +119,6 @@ FAMILY = (
     Insn("NOP", nop, "- R M", (0,), size="fixed", own_address=True),
     Insn("ENDBR64", nop, "-", (0,), size="fixed"),
     Insn("ENDBR32", nop, "-", (0,), size="fixed"),
-    Insn("PAUSE", nop, "-", (0,), size="fixed"),
     Insn("LFENCE", nop, "-", (0,), size="fixed"),
     Insn("MFENCE", nop, "-", (0,), size="fixed"),
     Insn("SFENCE", nop, "-", (0,), size="fixed"),

@@ -18,7 +18,17 @@ from emu.cpu.state import CS, Vector
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
 
-MODULES = ("control",)
+MODULES = (
+    "control",
+    "segments",
+    "far",
+    "calls",
+    "msrs",
+    "identity",
+    "ports",
+    "caches",
+    "xsave",
+)
 
 
 @functools.cache

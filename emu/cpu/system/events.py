@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from emu.cpu import debug
 from emu.cpu.errors import Fault, TripleFault
-from emu.cpu.flags import IF, NT, RF, TF, VM
+from emu.cpu.flags import AC, IF, NT, RF, TF, VM
 from emu.cpu.paging import CR0_PE
-from emu.cpu.segments import CODE_SEGMENT, CONFORMING, PRESENT, UNUSABLE, S, dpl
-from emu.cpu.state import CS, SS, TR, Vector
+from emu.cpu.segments import CONFORMING, PRESENT, UNUSABLE, DB, L, dpl
+from emu.cpu.state import CS, SS, Vector
+from emu.cpu.system.descriptors import (
+    TASK_GATE,
+    check_code_mode,
+    descriptor_base,
+    descriptor_rights,
+    fill_segment,
+    inner_stack,
+    is_code,
+    is_null,
+    load_code_segment,
+    load_null,
+    read_descriptor,
+    read_tss,
+    set_accessed,
+)
+from emu.cpu.system.operands import is_canonical, push
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -21,6 +38,7 @@ WITH_ERROR_CODE = frozenset(
     (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC, Vector.CP)
 )
 FAULTS_SET_RF = frozenset(range(32)) - {Vector.DB, Vector.NMI, Vector.BP, Vector.OF}
+INTERRUPT_GATE, TRAP_GATE = 14, 15
 
 
 def deliver_exception(cpu: Cpu, fault: Fault) -> None:
@@ -54,245 +72,211 @@ def escalate(first: Fault, second: Fault) -> Fault:
 def deliver_interrupt(cpu: Cpu, vector: int) -> None:
     """Deliver an external interrupt; faults of the delivery have EXT set."""
     try:
-        deliver(cpu, vector, None, soft=False)
+        deliver(cpu, vector, None, soft=False, exception=False)
     except Fault as fault:
         deliver_exception(cpu, fault)
 
 
-def software_interrupt(cpu: Cpu, vector: int, return_rip: int) -> None:
-    """INT n, INT3, INTO: RIP saved is that of the next instruction; the gate's DPL is checked."""
+def deliver_nmi(cpu: Cpu) -> None:
+    """Deliver a non-maskable interrupt; NMIs are blocked until the next IRET."""
+    deliver_interrupt(cpu, Vector.NMI)
+
+
+def software_interrupt(cpu: Cpu, vector: int, return_rip: int, checked: bool = True) -> None:
+    """INT n, INT3, INTO: RIP saved is that of the next instruction; the gate's DPL is checked.
+
+    With `checked` False it is INT1, a privileged software exception.
+    """
     state = cpu.state
     old = state.rip
     state.rip = return_rip
     try:
-        deliver(cpu, vector, None, soft=True)
+        deliver(cpu, vector, None, soft=checked, exception=False)
     except Fault:
         state.rip = old
         raise
 
 
-def deliver(cpu: Cpu, vector: int, error: int | None, soft: bool) -> None:
+def deliver(cpu: Cpu, vector: int, error: int | None, soft: bool, exception: bool = True) -> None:
     """Transfer control through the IDT, or the interrupt table of real mode."""
     state = cpu.state
+    flags = cpu.rflags
+    if exception and vector in FAULTS_SET_RF:
+        flags |= RF
     if not state.cr0 & CR0_PE:
         deliver_real(cpu, vector)
     elif cpu.long_mode:
-        deliver_long(cpu, vector, error, soft)
+        deliver_long(cpu, vector, error, soft, flags)
     else:
-        deliver_protected(cpu, vector, error, soft)
+        deliver_protected(cpu, vector, error, soft, flags)
+    cpu.debug_causes = 0
+    cpu.halted = False
     cpu.refresh()
-
-
-def saved_flags(cpu: Cpu, vector: int, soft: bool) -> int:
-    """RFLAGS as pushed: RF is set for faults."""
-    flags = cpu.rflags
-    if not soft and vector in FAULTS_SET_RF:
-        flags |= RF
-    return flags
 
 
 def deliver_real(cpu: Cpu, vector: int) -> None:
     """Real-address mode: FLAGS, CS and IP, then the vector of the table at the IDT base."""
     state = cpu.state
     if vector * 4 + 3 > state.idtr_limit:
-        raise Fault(Vector.GP)
+        raise Fault(Vector.GP, 0)
     entry = cpu.read(state.idtr_base + vector * 4, 4, implicit=True)
-    sp = state.rsp
-    for value in (cpu.rflags, state.selector[CS], state.rip):
-        sp = sp - 2 & 0xFFFF
-        cpu.write(state.segment_base[SS] + sp, value & 0xFFFF, 2)
-    state.rsp = state.rsp & ~0xFFFF | sp
-    state.rflags &= ~(IF | TF | 1 << 18)
+    push(cpu, [cpu.rflags & 0xFFFF, state.selector[CS], state.rip & 0xFFFF], 2)
+    state.rflags &= ~(IF | TF | AC | RF)
     state.selector[CS] = entry >> 16
     state.segment_base[CS] = (entry >> 16) << 4
     state.rip = entry & 0xFFFF
 
 
-def gate_error(vector: int, soft: bool) -> int:
-    """The error code that names an IDT entry."""
-    return vector << 3 | FROM_IDT | (0 if soft else EXTERNAL if vector >= 32 else 0)
-
-
-def read_descriptor(cpu: Cpu, selector: int, vector: int) -> int:
-    """A descriptor from the GDT or LDT; `vector` is the exception when it lies beyond the limit."""
+def read_gate(cpu: Cpu, vector: int, soft: bool, width: int, kinds: tuple[int, ...]) -> int:
+    """A gate of the IDT, checked: its kind, its DPL for software interrupts, its presence."""
     state = cpu.state
-    if selector & 4:
-        base, limit = state.segment_base[6], state.segment_limit[6]
-        if state.segment_rights[6] & UNUSABLE:
-            raise Fault(vector, selector & 0xFFFC)
-    else:
-        base, limit = state.gdtr_base, state.gdtr_limit
-    if selector & ~7 | 7 > limit:
-        raise Fault(vector, selector & 0xFFFC)
-    return cpu.read(base + (selector & ~7), 8, implicit=True)
-
-
-def descriptor_rights(descriptor: int) -> int:
-    """Access rights of a descriptor in the VMCS format."""
-    return descriptor >> 40 & 0xF0FF
-
-
-def descriptor_base(descriptor: int) -> int:
-    """Base address of a segment descriptor."""
-    return descriptor >> 16 & 0xFFFFFF | (descriptor >> 56 & 0xFF) << 24
-
-
-def descriptor_limit(descriptor: int) -> int:
-    """Limit of a segment descriptor in bytes, granularity applied."""
-    limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF0000
-    return limit << 12 | 0xFFF if descriptor >> 55 & 1 else limit
-
-
-def load_segment(cpu: Cpu, seg: int, selector: int, descriptor: int) -> None:
-    """Fill a segment register and its hidden part from a descriptor."""
-    state = cpu.state
-    state.selector[seg] = selector
-    state.segment_base[seg] = descriptor_base(descriptor)
-    state.segment_limit[seg] = descriptor_limit(descriptor)
-    state.segment_rights[seg] = descriptor_rights(descriptor)
-
-
-def interrupt_target(cpu: Cpu, selector: int) -> tuple[int, int]:
-    """Descriptor and new CPL of an interrupt handler's code segment."""
-    if selector & ~3 == 0:
-        raise Fault(Vector.GP, 0)
-    descriptor = read_descriptor(cpu, selector, Vector.GP)
-    rights = descriptor_rights(descriptor)
-    if not rights & S or not rights & CODE_SEGMENT or dpl(rights) > cpu.state.cpl:
-        raise Fault(Vector.GP, selector & 0xFFFC)
-    if not rights & PRESENT:
-        raise Fault(Vector.NP, selector & 0xFFFC)
-    conforming = rights & CONFORMING
-    return descriptor, cpu.state.cpl if conforming else dpl(rights)
-
-
-def deliver_long(cpu: Cpu, vector: int, error: int | None, soft: bool) -> None:
-    """IA-32e mode: 16-byte gates, the stack of the TSS, SS:RSP always pushed."""
-    state = cpu.state
-    where = gate_error(vector, soft)
-    if vector * 16 + 15 > state.idtr_limit:
+    where = vector << 3 | FROM_IDT | (0 if soft else EXTERNAL)
+    if vector * width + width - 1 > state.idtr_limit:
         raise Fault(Vector.GP, where)
-    gate = cpu.read(state.idtr_base + vector * 16, 16, implicit=True)
-    kind = gate >> 40 & 0x1F
-    if kind not in (0xE, 0xF) or (soft and gate >> 45 & 3 < state.cpl):
+    gate = cpu.read(state.idtr_base + vector * width, width, implicit=True)
+    if gate >> 40 & 0x1F not in kinds or (soft and gate >> 45 & 3 < state.cpl):
         raise Fault(Vector.GP, where)
     if not gate >> 47 & 1:
         raise Fault(Vector.NP, where)
+    return gate
+
+
+def interrupt_target(cpu: Cpu, selector: int, external: int) -> tuple[int, int]:
+    """Descriptor and new CPL of an interrupt handler's code segment."""
+    if is_null(selector):
+        raise Fault(Vector.GP, external)
+    where = selector & 0xFFFC | external
+    descriptor = read_descriptor(cpu, selector, Vector.GP, external)
+    rights = descriptor_rights(descriptor)
+    if not is_code(rights) or dpl(rights) > cpu.state.cpl:
+        raise Fault(Vector.GP, where)
+    if not rights & PRESENT:
+        raise Fault(Vector.NP, where)
+    if cpu.long_mode and (not rights & L or rights & DB):
+        raise Fault(Vector.GP, where)
+    check_code_mode(cpu, rights, where)
+    return descriptor, cpu.state.cpl if rights & CONFORMING else dpl(rights)
+
+
+def deliver_long(cpu: Cpu, vector: int, error: int | None, soft: bool, flags: int) -> None:
+    """IA-32e mode: 16-byte gates, the stack of the TSS, SS:RSP always pushed."""
+    state = cpu.state
+    external = 0 if soft else EXTERNAL
+    gate = read_gate(cpu, vector, soft, 16, (INTERRUPT_GATE, TRAP_GATE))
     selector = gate >> 16 & 0xFFFF
-    descriptor, cpl = interrupt_target(cpu, selector)
-    if descriptor >> 53 & 3 != 1:
-        raise Fault(Vector.GP, selector & 0xFFFC)
+    descriptor, cpl = interrupt_target(cpu, selector, external)
     ist = gate >> 32 & 7
     stack = state.rsp
     if ist:
-        stack = read_tss(cpu, 0x24 + 8 * (ist - 1), 8)
+        stack = read_tss(cpu, 0x24 + 8 * (ist - 1), 8, external)
     elif cpl < state.cpl:
-        stack = read_tss(cpu, 4 + 8 * cpl, 8)
+        stack = read_tss(cpu, 4 + 8 * cpl, 8, external)
+    if (ist or cpl < state.cpl) and not is_canonical(cpu, stack):
+        raise Fault(Vector.SS, external)
     stack &= ~15
-    frame = [state.selector[SS], state.rsp, saved_flags(cpu, vector, soft)]
-    frame += [state.selector[CS], state.rip]
+    offset = gate & 0xFFFF | gate >> 32 & 0xFFFF0000 | (gate >> 64 & 0xFFFFFFFF) << 32
+    if not is_canonical(cpu, offset):
+        raise Fault(Vector.GP, external)
+    frame = [state.selector[SS], state.rsp, flags, state.selector[CS], state.rip]
     if error is not None:
         frame.append(error)
     data = b"".join(int(value & WORD).to_bytes(8, "little") for value in reversed(frame))
+    top = stack - len(data) & WORD
+    if not is_canonical(cpu, top):
+        raise Fault(Vector.SS, external)
+    write_at_level(cpu, cpl, top, data)
     old_cpl = state.cpl
+    state.rsp = top
+    load_code_segment(cpu, selector, set_accessed(cpu, selector, descriptor), cpl)
+    if cpl < old_cpl:
+        load_null(cpu, SS, cpl)
+    state.rip = offset
+    kind = gate >> 40 & 0x1F
+    state.rflags &= ~(TF | NT | RF | VM | (IF if kind == INTERRUPT_GATE else 0))
+
+
+def write_at_level(cpu: Cpu, cpl: int, linear: int, data: bytes) -> None:
+    """Write a frame with the rights of a privilege level."""
+    state = cpu.state
+    old = state.cpl
     state.cpl = cpl
     try:
-        cpu.write_bytes(stack - len(data) & WORD, data, implicit=cpl < 3)
-    except Fault:
-        state.cpl = old_cpl
-        raise
-    state.rsp = stack - len(data) & WORD
-    if cpl < old_cpl:
-        state.selector[SS] = cpl
-        state.segment_rights[SS] = UNUSABLE | cpl << 5
-    load_segment(cpu, CS, selector & ~3 | cpl, descriptor)
-    offset = gate & 0xFFFF | gate >> 32 & 0xFFFF0000 | (gate >> 64 & 0xFFFFFFFF) << 32
-    state.rip = offset
-    state.rflags &= ~(TF | NT | RF | VM | (IF if kind == 0xE else 0))
+        cpu.write_bytes(linear, data)
+    finally:
+        state.cpl = old
+    debug.data_breakpoints(cpu, linear, len(data), True)
 
 
-def read_tss(cpu: Cpu, offset: int, count: int) -> int:
-    """A field of the current TSS; #TS when it lies beyond the limit."""
-    state = cpu.state
-    if offset + count - 1 > state.segment_limit[TR]:
-        raise Fault(Vector.TS, state.selector[TR] & 0xFFFC)
-    return cpu.read(state.segment_base[TR] + offset, count, implicit=True)
-
-
-def deliver_protected(cpu: Cpu, vector: int, error: int | None, soft: bool) -> None:
+def deliver_protected(cpu: Cpu, vector: int, error: int | None, soft: bool, flags: int) -> None:
     """Protected mode: 8-byte gates, 16 and 32 bits, with a change of stack between levels."""
+    from emu.cpu.system.task import task_gate  # noqa: PLC0415 - a task switch delivers as well
+
     state = cpu.state
-    where = gate_error(vector, soft)
-    if vector * 8 + 7 > state.idtr_limit:
-        raise Fault(Vector.GP, where)
-    gate = cpu.read(state.idtr_base + vector * 8, 8, implicit=True)
+    external = 0 if soft else EXTERNAL
+    if soft and state.rflags & VM and state.rflags >> 12 & 3 < 3:
+        raise Fault(Vector.GP, 0)
+    gate = read_gate(cpu, vector, soft, 8, (TASK_GATE, 6, 7, INTERRUPT_GATE, TRAP_GATE))
     kind = gate >> 40 & 0x1F
-    if kind not in (6, 7, 14, 15) or (soft and gate >> 45 & 3 < state.cpl):
-        raise Fault(Vector.GP, where)
-    if not gate >> 47 & 1:
-        raise Fault(Vector.NP, where)
     selector = gate >> 16 & 0xFFFF
-    descriptor, cpl = interrupt_target(cpu, selector)
+    if kind == TASK_GATE:
+        task_gate(cpu, selector, external, error)
+        return
+    descriptor, cpl = interrupt_target(cpu, selector, external)
     width = 4 if kind & 8 else 2
-    flags = saved_flags(cpu, vector, soft)
-    frame = [flags, state.selector[CS], state.rip]
+    frame = [flags, int(state.selector[CS]), int(state.rip)]
     if error is not None:
         frame.append(error)
-    if state.rflags & VM:
-        if cpl:
-            raise Fault(Vector.GP, selector & 0xFFFC)
-        data_segments = [state.selector[seg] for seg in (5, 4, 3, 0)]
-        frame = [*data_segments, state.selector[SS], state.rsp, *frame]
-    elif cpl < state.cpl:
-        frame = [state.selector[SS], state.rsp, *frame]
-    data = b"".join(
-        int(value & ((1 << 8 * width) - 1)).to_bytes(width, "little") for value in reversed(frame)
-    )
-    if cpl < state.cpl or state.rflags & VM:
-        push_on_new_stack(cpu, cpl, data)
+    from_vm86 = bool(state.rflags & VM)
+    if from_vm86 and cpl:
+        raise Fault(Vector.GP, selector & 0xFFFC | external)
+    if cpl < state.cpl:
+        frame = [int(state.selector[SS]), int(state.rsp), *frame]
+        if from_vm86:
+            frame = [*(int(state.selector[seg]) for seg in (5, 4, 3, 0)), *frame]
+        push_on_inner_stack(cpu, cpl, frame, width, external)
     else:
-        push_frame(cpu, data)
-    if state.rflags & VM:
+        try:
+            push(cpu, [value & (1 << 8 * width) - 1 for value in frame], width)
+        except Fault as fault:
+            if fault.vector == Vector.SS:
+                raise Fault(Vector.SS, external) from fault
+            raise
+    if from_vm86:
         for seg in (0, 3, 4, 5):
-            state.selector[seg] = 0
+            state.selector[seg] = state.segment_base[seg] = 0
             state.segment_rights[seg] = UNUSABLE
-    state.cpl = cpl
-    load_segment(cpu, CS, selector & ~3 | cpl, descriptor)
+    load_code_segment(cpu, selector, set_accessed(cpu, selector, descriptor), cpl)
     offset = gate & 0xFFFF
     if width == 4:
         offset |= gate >> 32 & 0xFFFF0000
+    if offset > state.segment_limit[CS]:
+        raise Fault(Vector.GP, external)
     state.rip = offset
     state.rflags &= ~(TF | NT | RF | VM | (IF if not kind & 1 else 0))
 
 
-def push_frame(cpu: Cpu, data: bytes) -> None:
-    """Push on the current stack, checked against the limit of SS."""
-    state = cpu.state
-    top = state.rsp - len(data) & state.stack_mask
-    if top < state.segment_low[SS] or top + len(data) > state.write_end[SS]:
-        raise Fault(Vector.SS, 0)
-    cpu.write_bytes(state.segment_base[SS] + top & 0xFFFFFFFF, data)
-    state.rsp = state.rsp & ~state.stack_mask | top
-
-
-def push_on_new_stack(cpu: Cpu, cpl: int, data: bytes) -> None:
+def push_on_inner_stack(
+    cpu: Cpu, cpl: int, frame: list[int], width: int, external: int = 0
+) -> None:
     """Take SS:ESP of a level from the TSS and push there."""
+    selector, descriptor, pointer = inner_stack(cpu, cpl, external)
     state = cpu.state
-    wide = state.segment_rights[TR] & 8
-    offset = 4 + 8 * cpl if wide else 2 + 4 * cpl
-    stack = read_tss(cpu, offset, 4 if wide else 2)
-    selector = read_tss(cpu, offset + (4 if wide else 2), 2)
-    if selector & ~3 == 0:
-        raise Fault(Vector.TS, 0)
-    descriptor = read_descriptor(cpu, selector, Vector.TS)
+    data = b"".join((v & (1 << 8 * width) - 1).to_bytes(width, "little") for v in reversed(frame))
     rights = descriptor_rights(descriptor)
-    if selector & 3 != cpl or dpl(rights) != cpl or rights & 0x1A != 0x12:
-        raise Fault(Vector.TS, selector & 0xFFFC)
-    if not rights & PRESENT:
-        raise Fault(Vector.SS, selector & 0xFFFC)
-    mask = 0xFFFFFFFF if rights & 1 << 14 else 0xFFFF
-    top = stack - len(data) & mask
-    linear = descriptor_base(descriptor) + top & 0xFFFFFFFF
-    cpu.write_bytes(linear, data, implicit=True)
-    load_segment(cpu, SS, selector, descriptor)
+    mask = 0xFFFFFFFF if rights & DB else 0xFFFF
+    top = pointer - len(data) & mask
+    saved = state.selector[SS], state.segment_base[SS], state.segment_limit[SS]
+    saved_rights = state.segment_rights[SS]
+    fill_segment(cpu, SS, selector, descriptor)
+    from emu.cpu.segments import bounds  # noqa: PLC0415
+
+    low, _, end = bounds(rights, int(state.segment_limit[SS]), True)
+    try:
+        if top < low or top + len(data) > end:
+            raise Fault(Vector.SS, selector & 0xFFFC | external)
+        write_at_level(cpu, cpl, descriptor_base(descriptor) + top & 0xFFFFFFFF, data)
+    except Fault:
+        state.selector[SS], state.segment_base[SS], state.segment_limit[SS] = saved
+        state.segment_rights[SS] = saved_rights
+        raise
     state.rsp = state.rsp & ~mask | top
