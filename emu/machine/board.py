@@ -116,6 +116,7 @@ class Board:
 
     def _add_interrupts(self) -> None:
         self.bus = InterruptBus()
+        self.bus.taken = self.scheduler.wake
         self.pic = PicPair(self._intr)
         self.ioapic = IoApic(self.bus)
         self.lapics = [

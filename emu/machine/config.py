@@ -14,21 +14,25 @@ MAX_PROCESSORS: Final = 255
 MIN_MEMORY: Final = 2 * MIB
 MAX_MEMORY: Final = 60 * GIB  # RAM, the hole below 4 GiB and devices fit 36 address bits
 PAGE: Final = 4096
+MEGAHERTZ: Final = 1_000_000
 
 
 @dataclass(frozen=True)
 class BoardConfig:
     """Processors, memory, time; raises InputError for what cannot be built.
 
-    `quantum` is how many ticks a processor runs before the next takes its turn; `idle_limit` how
-    many seconds of virtual time every processor may be halted before a run ends.
+    `quantum` is how many ticks a processor runs before the next takes its turn, `pause_ticks` what
+    a PAUSE takes (140 on Skylake: Intel Optimization Reference Manual, Pause Latency in Skylake
+    Client Microarchitecture), `idle_limit` how many seconds of virtual time every processor may be
+    halted before a run ends.
     """
 
     processors: int = 1
     memory: int = 128 * MIB
     tsc_hz: int = 1_000_000_000
     apic: ApicModel = field(default_factory=ApicModel)
-    quantum: int = 50_000
+    quantum: int = 10_000
+    pause_ticks: int = 140
     idle_limit: int = 600
     epoch: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     test_device: bool = True
@@ -44,5 +48,5 @@ class BoardConfig:
                 f"{self.memory:#x} bytes of memory: a board has {MIN_MEMORY:#x} to "
                 f"{MAX_MEMORY:#x}, in whole pages"
             )
-        if self.tsc_hz < MIB or self.quantum < 1 or self.idle_limit < 1:
+        if self.tsc_hz < MEGAHERTZ or min(self.quantum, self.pause_ticks, self.idle_limit) < 1:
             raise InputError("the TSC runs at 1 MHz at least, and quanta and limits are positive")

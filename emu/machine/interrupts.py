@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from emu.machine.lapic_registers import Delivery
@@ -31,6 +32,7 @@ class InterruptBus:
     def __init__(self) -> None:
         self.lapics: list[LocalApic] = []
         self.ioapics: list[IoApic] = []
+        self.taken: Callable[[int], None] = _nobody  # told the ID of who takes a message
 
     def send(self, message: Message) -> bool:
         """Deliver `message` to its destination; whether any local APIC took it."""
@@ -44,8 +46,10 @@ class InterruptBus:
                 return False
             # SDM Vol. 3, Lowest Priority Delivery Mode: the processor whose priority is lowest
             targets = [min(able, key=lambda apic: apic.arbitration_priority)]
-        taken = [apic.accept(message) for apic in targets]
-        return any(taken)
+        taken = [apic for apic in targets if apic.accept(message)]
+        for apic in taken:
+            self.taken(apic.apic_id)
+        return bool(taken)
 
     def message_signalled(self, address: int, data: int) -> bool:
         """A device writes `data` to FEExxxxxH. SDM Vol. 3, Message Signalled Interrupts."""
@@ -65,3 +69,7 @@ class InterruptBus:
         """EOI of a level-triggered interrupt, broadcast to the I/O APICs."""
         for ioapic in self.ioapics:
             ioapic.end_of_interrupt(vector)
+
+
+def _nobody(apic_id: int) -> None:
+    """Nobody wants to know."""

@@ -253,6 +253,8 @@ def test_machine_without_test_device_has_no_debug_exit():
         {"memory": 1 << 40},
         {"memory": 3 * MIB + 1},
         {"tsc_hz": 1},
+        {"pause_ticks": 0},
+        {"quantum": 0},
     ],
 )
 def test_impossible_board_is_refused_in_one_line(settings):

@@ -105,6 +105,29 @@ def test_limit_of_instructions_is_exact(limit):
     assert (Idle.LIMIT, limit) == (reason, rig.scheduler.retired)
 
 
+def test_woken_processor_has_the_next_turn():
+    rig = Rig(100, 100, 100)
+    rig.workers[0].hook = lambda worker: worker.retired == 4 and rig.scheduler.wake(2)
+    rig.scheduler.run(max_ticks=24)
+
+    assert [(0, 0, 4), (2, 4, 14), (0, 14, 24)] == rig.log
+
+
+def test_waking_one_that_stays_halted_or_oneself_changes_nothing_but_the_slice():
+    rig = Rig(100, 0)
+
+    def wake(worker):
+        if worker.retired == 4:
+            rig.scheduler.wake(0)
+        if worker.retired == 6:
+            rig.scheduler.wake(1)
+
+    rig.workers[0].hook = wake
+    rig.scheduler.run(max_ticks=10)
+
+    assert [(0, 0, 6), (0, 6, 10)] == rig.log
+
+
 def test_yield_hands_the_turn_on():
     rig = Rig(5, 5, reason=Stop.YIELD)
     rig.scheduler.run(max_ticks=4)
