@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from emu.errors import InputError
+from emu.machine.apic_model import ApicModel
 from emu.machine.firmware import GIB, MIB
-from emu.machine.lapic import ApicModel
 
 MAX_PROCESSORS: Final = 255
 MIN_MEMORY: Final = 2 * MIB

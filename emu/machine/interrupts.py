@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from emu.machine.lapic_registers import Delivery
+from emu.machine.lapic_registers import ICR_ASSERT, ICR_LEVEL, ICR_LOGICAL, Delivery
 
 if TYPE_CHECKING:
     from emu.machine.ioapic import IoApic
@@ -24,6 +24,25 @@ class Message(NamedTuple):
     logical: bool = False
     level: bool = False
     broadcast: bool = False
+
+
+def ipi(low: int, destination: int, everyone: int) -> Message | None:
+    """The message that the low half of ICR describes; None for what is not sent.
+
+    SDM Vol. 3, Interrupt Command Register (ICR): INIT level de-assert is ignored, reserved delivery
+    modes are not sent; other IPIs are edge-triggered. `everyone` is the broadcast destination.
+    """
+    delivery = Delivery(low >> 8 & 7)
+    init_deassert = delivery == Delivery.INIT and low & (ICR_LEVEL | ICR_ASSERT) == ICR_LEVEL
+    if init_deassert or delivery in (Delivery.RESERVED, Delivery.EXTINT):
+        return None
+    return Message(
+        low & 0xFF,
+        delivery,
+        destination,
+        logical=bool(low & ICR_LOGICAL),
+        broadcast=destination == everyone,
+    )
 
 
 class InterruptBus:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu.machine.lapic import ApicModel
+from emu.machine.apic_model import ApicModel
 from emu.machine.lapic_registers import (
     BASE_BSP,
     BASE_EN,
