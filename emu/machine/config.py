@@ -23,8 +23,10 @@ class BoardConfig:
 
     `quantum` is how many ticks a processor runs before the next takes its turn, `pause_ticks` what
     a PAUSE takes (140 on Skylake: Intel Optimization Reference Manual, Pause Latency in Skylake
-    Client Microarchitecture), `idle_limit` how many seconds of virtual time every processor may be
-    halted before a run ends.
+    Client Microarchitecture), `port_ticks` and `mmio_ticks` what an access to a device takes: about
+    that of an ISA cycle and of a local APIC, so that a guest that polls a device does not spin for
+    millions of instructions. `idle_limit` is how many seconds of virtual time every processor may
+    be halted before a run ends.
     """
 
     processors: int = 1
@@ -33,10 +35,11 @@ class BoardConfig:
     apic: ApicModel = field(default_factory=ApicModel)
     quantum: int = 10_000
     pause_ticks: int = 140
+    port_ticks: int = 500
+    mmio_ticks: int = 50
     idle_limit: int = 600
     epoch: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     test_device: bool = True
-    restart_on_reset: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.processors <= MAX_PROCESSORS:
@@ -50,3 +53,5 @@ class BoardConfig:
             )
         if self.tsc_hz < MEGAHERTZ or min(self.quantum, self.pause_ticks, self.idle_limit) < 1:
             raise InputError("the TSC runs at 1 MHz at least, and quanta and limits are positive")
+        if self.port_ticks < 0 or self.mmio_ticks < 0:
+            raise InputError("an access to a device takes no negative time")

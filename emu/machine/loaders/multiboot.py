@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from emu.errors import InputError
 from emu.machine.board import Board
-from emu.machine.firmware import BASE_MEMORY_END, EXTENDED, KIB
+from emu.machine.firmware import BASE_MEMORY_END, EXTENDED, KIB, MIB
 from emu.machine.loaders import elf
 from emu.machine.loaders.elf import Executable, LoadSegment
 from emu.machine.loaders.placement import PAGE, Placement
@@ -57,6 +57,17 @@ class Module(NamedTuple):
 
     data: bytes
     text: str = ""
+
+
+def environ(board: Board) -> Module:
+    """The module by which kvm-unit-tests images learn of their machine: lines of NAME=VALUE."""
+    config = board.config
+    lines = (
+        f"NR_CPUS={config.processors}",
+        f"MEMSIZE={config.memory // MIB}",
+        f"TEST_DEVICE={int(config.test_device)}",
+    )
+    return Module("".join(f"{line}\n" for line in lines).encode(), "environ")
 
 
 def find_header(image: bytes) -> Header | None:

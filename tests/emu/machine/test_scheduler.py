@@ -83,6 +83,30 @@ def test_event_ends_a_slice_and_the_processor_goes_on_with_its_turn():
     assert ([4], [(0, 0, 4), (0, 4, 10), (1, 10, 20)]) == (seen, rig.log)
 
 
+def test_time_charged_for_a_device_passes_without_instructions():
+    rig = Rig(100, 100)
+    rig.workers[0].hook = lambda worker: worker.retired == 4 and rig.clock.charge(1000)
+    rig.scheduler.run(max_instructions=20)
+
+    assert [(0, 0, 1010), (1, 1010, 1020)] == rig.log
+
+
+def test_event_inside_the_time_charged_fires_at_the_next_instruction():
+    rig, seen = Rig(100), []
+    rig.clock.timer(lambda: seen.append((rig.clock.now, rig.workers[0].retired))).arm(500)
+    rig.workers[0].hook = lambda worker: worker.retired == 4 and rig.clock.charge(1000)
+    rig.scheduler.run(max_instructions=20)
+
+    assert [(1004, 4)] == seen
+
+
+def test_nothing_is_charged_outside_a_slice():
+    rig = Rig(1)
+    rig.clock.charge(1000)
+
+    assert 0 == rig.clock.now
+
+
 def test_event_armed_by_the_running_processor_fires_on_time():
     rig, seen = Rig(100), []
     timer = rig.clock.timer(lambda: seen.append(rig.clock.now))
