@@ -53,58 +53,58 @@ def _emit_store(bits: int) -> Any:
     return emit
 
 
-def _load(data: Bytes, at: int, size: int) -> int:
-    return int.from_bytes(data[at : at + size].tobytes(), "little")
+def _load(data: Bytes, at: int, size: int) -> np.uint64:
+    return np.uint64(int.from_bytes(data[at : at + size].tobytes(), "little"))
 
 
-def _store(data: Bytes, at: int, word: int, size: int) -> None:
+def _store(data: Bytes, at: int, word: np.uint64, size: int) -> None:
     data[at : at + size] = np.frombuffer(int(word).to_bytes(8, "little"), np.uint8, size)
 
 
 @intrinsic("uint64(const uint8[::1], int64)", _emit_load(64))
-def load_u64(data: Bytes, at: int) -> int:
+def load_u64(data: Bytes, at: int) -> np.uint64:
     """Load the 8 bytes at `at`."""
     return _load(data, at, 8)
 
 
 @intrinsic("uint64(const uint8[::1], int64)", _emit_load(32))
-def load_u32(data: Bytes, at: int) -> int:
+def load_u32(data: Bytes, at: int) -> np.uint64:
     """Load the 4 bytes at `at`, zero-extended."""
     return _load(data, at, 4)
 
 
 @intrinsic("uint64(const uint8[::1], int64)", _emit_load(16))
-def load_u16(data: Bytes, at: int) -> int:
+def load_u16(data: Bytes, at: int) -> np.uint64:
     """Load the 2 bytes at `at`, zero-extended."""
     return _load(data, at, 2)
 
 
 @intrinsic("uint64(const uint8[::1], int64)", _emit_load(8))
-def load_u8(data: Bytes, at: int) -> int:
+def load_u8(data: Bytes, at: int) -> np.uint64:
     """Load the byte at `at`, zero-extended."""
     return _load(data, at, 1)
 
 
 @intrinsic("void(uint8[::1], int64, uint64)", _emit_store(64))
-def store_u64(data: Bytes, at: int, word: int) -> None:
+def store_u64(data: Bytes, at: int, word: np.uint64) -> None:
     """Store `word` in the 8 bytes at `at`."""
     _store(data, at, word, 8)
 
 
 @intrinsic("void(uint8[::1], int64, uint64)", _emit_store(32))
-def store_u32(data: Bytes, at: int, word: int) -> None:
+def store_u32(data: Bytes, at: int, word: np.uint64) -> None:
     """Store the low half of `word` in the 4 bytes at `at`."""
     _store(data, at, word, 4)
 
 
 @intrinsic("void(uint8[::1], int64, uint64)", _emit_store(16))
-def store_u16(data: Bytes, at: int, word: int) -> None:
+def store_u16(data: Bytes, at: int, word: np.uint64) -> None:
     """Store the low 16 bits of `word` in the 2 bytes at `at`."""
     _store(data, at, word, 2)
 
 
 @intrinsic("void(uint8[::1], int64, uint64)", _emit_store(8))
-def store_u8(data: Bytes, at: int, word: int) -> None:
+def store_u8(data: Bytes, at: int, word: np.uint64) -> None:
     """Store the low 8 bits of `word` in the byte at `at`."""
     _store(data, at, word, 1)
 
@@ -210,23 +210,23 @@ def _emit_crc32c(bits: int) -> Any:
     return emit
 
 
-def _crc32c(crc: int, word: int, bits: int) -> int:
-    rest = (int(crc) & 0xFFFF_FFFF) ^ int(word)
+def _crc32c(crc: int, word: int, bits: int) -> np.uint64:
+    rest = (crc & 0xFFFF_FFFF) ^ word
     for _ in range(bits):
         rest = rest >> 1 ^ (CRC32C_POLYNOMIAL if rest & 1 else 0)
-    return rest
+    return np.uint64(rest)
 
 
 @intrinsic("uint64(uint64, uint64)", _emit_crc32c(64), needs="sse4_2")
-def crc32c_u64(crc: int, word: int) -> int:
+def crc32c_u64(crc: np.uint64, word: np.uint64) -> np.uint64:
     """CRC32 r64, r/m64: the CRC32C register after the 8 bytes of `word`."""
-    return _crc32c(crc, word, 64)
+    return _crc32c(int(crc), int(word), 64)
 
 
 @intrinsic("uint64(uint64, uint64)", _emit_crc32c(8), needs="sse4_2")
-def crc32c_u8(crc: int, byte: int) -> int:
+def crc32c_u8(crc: np.uint64, byte: np.uint64) -> np.uint64:
     """CRC32 r32, r/m8: the CRC32C register after the low byte of `byte`."""
-    return _crc32c(crc, int(byte) & BYTE, 8)
+    return _crc32c(int(crc), int(byte) & BYTE, 8)
 
 
 def _emit_clmul(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -243,11 +243,11 @@ def _emit_clmul(_context: Any, builder: Any, _signature: Any, arguments: Any) ->
 
 
 @intrinsic("uint64(uint64, uint64)", _emit_clmul, needs="pclmulqdq")
-def carryless_product(a: int, b: int) -> int:
+def carryless_product(a: np.uint64, b: np.uint64) -> np.uint64:
     """PCLMULQDQ: the low half of the product of two polynomials over GF(2)."""
     product, factor = 0, int(a)
     while factor:
         low = factor & -factor
         product ^= int(b) * low
         factor ^= low
-    return product
+    return np.uint64(product & 0xFFFF_FFFF_FFFF_FFFF)

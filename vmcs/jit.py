@@ -30,8 +30,8 @@ from vmcs.signature import (
     JitType,
     Signature,
     accepts,
-    as_argument,
-    as_result,
+    as_python,
+    as_typed,
     describe,
     parse_signature,
 )
@@ -85,6 +85,7 @@ class Jitted(Generic[R]):
         self.signatures = tuple(parse_signature(text, self.dtypes) for text in self.texts)
         self._dispatcher: Callable[..., R] | None = None
         self._plain: FunctionType | None = None
+        self._over_integers: FunctionType | None = None
         self._fingerprint: str | None = None
         self._needs: set[str] | None = None
 
@@ -143,22 +144,41 @@ class Jitted(Generic[R]):
     def plain(self, *arguments: Any) -> R:
         """Run the Python source, and that of all it calls, with words as wide as when compiled."""
         with np.errstate(all="ignore"):
-            return self.call_plain(*arguments)
+            result: R = as_python(self.call_plain(*arguments))
+            return result
 
     def call_plain(self, *arguments: Any) -> R:
-        """As `plain`, under whatever numpy does about overflow at the moment."""
+        """As `plain` for a caller that runs as Python itself: the result has the declared type."""
         signature, converted = self._match(arguments)
         if self._plain is None:
             self._plain = _with_globals(self.py_func, _plain_globals(self.py_func))
-        result: R = as_result(signature.returns, self._plain(*converted))
+        result: R = as_typed(signature.returns, self._plain(*converted))
         return result
+
+    def over_integers(self) -> Callable[..., R]:
+        """The Python source as a function of Python's integers and lists of them.
+
+        Constants of the module that are numpy's integers become Python's, and so in all it calls.
+        It is many times faster than `plain`, and right only for sources that mask what may exceed
+        a word: such a source says so.
+        """
+        if self._over_integers is None:
+            names = dict(self.py_func.__globals__)
+            for name in jitcache.global_names(self.py_func.__code__):
+                value = names.get(name)
+                if isinstance(value, Jitted):
+                    names[name] = value.over_integers()
+                elif isinstance(value, np.integer):
+                    names[name] = int(value)
+            self._over_integers = _with_globals(self.py_func, names)
+        return self._over_integers
 
     def _match(self, arguments: Sequence[Any]) -> tuple[Signature, list[Any]]:
         for signature in self.signatures:
             if len(signature.arguments) == len(arguments) and all(
                 map(accepts, signature.arguments, arguments)
             ):
-                return signature, list(map(as_argument, signature.arguments, arguments))
+                return signature, list(map(as_typed, signature.arguments, arguments))
         given = ", ".join(map(describe, arguments))
         raise TypeError(f"{self.name} takes {' or '.join(self.texts)}, not ({given})")
 
@@ -195,12 +215,13 @@ class Intrinsic(Generic[R]):
     def __call__(self, *arguments: Any) -> R:
         """Run the Python body with the types of the signature."""
         with np.errstate(all="ignore"):
-            return self.call_plain(*arguments)
+            result: R = as_python(self.call_plain(*arguments))
+            return result
 
     def call_plain(self, *arguments: Any) -> R:
-        """As a call, under whatever numpy does about overflow at the moment."""
-        converted = map(as_argument, self.signature.arguments, arguments)
-        result: R = as_result(self.signature.returns, self.py_func(*converted))
+        """As a call from Python that stands for compiled code: the result has the declared type."""
+        converted = map(as_typed, self.signature.arguments, arguments)
+        result: R = as_typed(self.signature.returns, self.py_func(*converted))
         return result
 
     def compiled(self) -> Any:
@@ -215,7 +236,7 @@ class Intrinsic(Generic[R]):
 
     def fingerprint(self) -> str:
         """Digest of the file that the instructions are written in."""
-        source = Path(self.emit.__code__.co_filename).read_text(encoding="utf-8")
+        source = _source_digest(self.emit.__code__.co_filename)
         return jitcache.digest(self.text, self.py_func.__qualname__, source)
 
 
@@ -248,6 +269,11 @@ def intrinsic(
     return decorate
 
 
+@functools.cache
+def _source_digest(path: str) -> str:
+    return jitcache.digest(Path(path).read_text(encoding="utf-8"))
+
+
 class Tiered(Generic[R]):
     """A jitted function whose first calls in a process run as Python, so that numba is not loaded.
 
@@ -259,11 +285,11 @@ class Tiered(Generic[R]):
         jitted: Jitted[R],
         plain_calls: int,
         cost: Callable[..., int] | None,
-        plain: Callable[..., R] | None,
+        plain: Callable[..., Any] | None,
     ) -> None:
         functools.update_wrapper(self, jitted.py_func)
         self.jitted = jitted
-        self.plain = plain or jitted.plain
+        self.plain: Callable[..., Any] = plain or jitted.plain
         self.left = plain_calls
         self.cost = cost
         self._entry: Callable[..., R] = self._first_tier
@@ -272,15 +298,25 @@ class Tiered(Generic[R]):
         """Call the source while calls are few and the compiled function from then on."""
         return self._entry(*arguments)
 
+    def compiled(self) -> Callable[..., R]:
+        """End the first tier: the compiled function, which is also what calls run from now on."""
+        if jit_disabled():
+            return self.plain
+        self._entry = self.jitted.compiled()
+        return self._entry
+
     def _first_tier(self, *arguments: Any) -> R:
         if jit_disabled():
-            return self.plain(*arguments)
+            return self._run_plain(*arguments)
         cost = 1 if self.cost is None else self.cost(*arguments)
         if cost <= self.left and not self.jitted.is_compiled:
             self.left -= cost
-            return self.plain(*arguments)
-        self._entry = self.jitted.compiled()
-        return self._entry(*arguments)
+            return self._run_plain(*arguments)
+        return self.compiled()(*arguments)
+
+    def _run_plain(self, *arguments: Any) -> R:
+        result: R = self.plain(*arguments)
+        return result
 
 
 def tiered(
@@ -288,7 +324,7 @@ def tiered(
     plain_calls: int,
     *,
     cost: Callable[..., int] | None = None,
-    plain: Callable[..., R] | None = None,
+    plain: Callable[..., Any] | None = None,
 ) -> Tiered[R]:
     """Run the first `plain_calls` calls of a process as Python, the later ones compiled.
 

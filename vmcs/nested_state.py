@@ -8,6 +8,7 @@ bytes that were padding before. `HEADER_BASE` is the header of the first release
 """
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -162,6 +163,7 @@ DATA: Final[Mapping[Format, tuple[FieldAt, ...]]] = MappingProxyType(
 )
 
 
+@cache
 def header_rows(form: Format, *added: str | FieldAt) -> tuple[FieldAt, ...]:
     """Rows of the 128-byte header of one format with the given additions, by offset.
 

@@ -105,28 +105,24 @@ def accepts(kind: JitType, value: object) -> bool:
     return isinstance(value, bool | int | float | np.number | np.bool_)
 
 
-def as_argument(kind: JitType, value: Any) -> Any:
-    """An argument as the compiled function would see it."""
-    if kind.dims:
-        return value
-    if kind.name == "tuple":
-        return tuple(map(as_argument, kind.items, value))
-    if kind.name in INTEGERS:
-        return _dtype(kind.name).type(_wrapped(kind.name, int(value)))
-    return _dtype(kind.name).type(value)
-
-
-def as_result(kind: JitType, value: Any) -> Any:
-    """A result as the compiled function would give it: Python numbers, wrapped to their width."""
+def as_typed(kind: JitType, value: Any) -> Any:
+    """An argument or a result as the compiled code would have it: numbers of numpy's types."""
     if kind.dims:
         return value
     if kind.name == "void":
         return None
     if kind.name == "tuple":
-        return tuple(map(as_result, kind.items, value))
+        return tuple(map(as_typed, kind.items, value))
     if kind.name in INTEGERS:
-        return _wrapped(kind.name, int(value))
-    return _dtype(kind.name).type(value).item()
+        return _dtype(kind.name).type(_wrapped(kind.name, int(value)))
+    return _dtype(kind.name).type(value)
+
+
+def as_python(value: Any) -> Any:
+    """A typed result as Python receives it from a compiled function."""
+    if isinstance(value, tuple):
+        return tuple(map(as_python, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @functools.cache

@@ -85,6 +85,7 @@ def warm(progress: Progress | None = None, packages: Sequence[str] = PACKAGES) -
     if missing:
         _compile_in_processes(missing, progress)
     (directory / _marker(packages)).touch()
+    _forget_old_markers(directory)
     return len(missing)
 
 
@@ -92,6 +93,15 @@ def _marker(packages: Sequence[str]) -> str:
     sources = jitted_sources(packages)
     contents = (path.read_text(encoding="utf-8") for path in sources.values())
     return f"warm-{jitcache.digest(*sources, *contents)[:32]}"
+
+
+def _forget_old_markers(directory: Path) -> None:
+    aged = []
+    for path in directory.glob("warm-*"):
+        with contextlib.suppress(OSError):
+            aged.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(aged)[: -jitcache.KEPT]:
+        path.unlink(missing_ok=True)
 
 
 def _is_kept(function: Jitted[object]) -> bool:

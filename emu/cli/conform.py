@@ -53,13 +53,13 @@ def conform(
         if workers == 1:
             for path in files:
                 results[path] = _replay(path, first, None)
-                advance(1)
+                advance(len(results), len(files))
         else:
             with ProcessPoolExecutor(workers) as pool:
                 waiting = {pool.submit(_replay, path, first, None): path for path in ordered}
                 for done in as_completed(waiting):
                     results[waiting[done]] = done.result()
-                    advance(1)
+                    advance(len(results), len(files))
     found = [results[path] for path in files]
     if as_json:
         print_json([_as_json(agreement) for agreement in found])

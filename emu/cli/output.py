@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -17,7 +16,7 @@ from emu.releases.kernel_file import load_kernel
 from emu.releases.schema import Release
 
 COLOURS = {"accepted": "green", "lost": "yellow", "refused": "red", "impossible": "bright_black"}
-F = TypeVar("F", bound=Callable[..., Any])
+COMPILED_PACKAGES = ("vmcs", "emu")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 
@@ -64,28 +63,32 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = ""
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress display on stderr while something takes long; yields what advances it."""
+def progress(title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress display on stderr while something takes long; yields what says how far it is.
+
+    On a terminal it is a bar; elsewhere nothing is written, so that logs stay readable.
+    """
     if not sys.stderr.isatty():
-        yield lambda _steps: None
+        yield lambda _done, _total: None
         return
     from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
     from rich.progress import Progress  # noqa: PLC0415
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda steps: bar.advance(task, steps)
+        task = bar.add_task(title, total=total or None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def compile_first() -> None:
     """Compile what is not in the cache yet, with a progress display: the first run ever."""
-    from vmcs import jit  # noqa: PLC0415 - commands that compile nothing do not ask
+    from vmcs import warm  # noqa: PLC0415 - commands that compile nothing do not ask
+    from vmcs.jit import jit_disabled  # noqa: PLC0415
 
-    if jit.is_warm() or jit.jit_disabled():
+    if jit_disabled() or warm.is_warm(COMPILED_PACKAGES):
         return
     click.echo("nestling: compiling for this machine, once", err=True)
-    with progress("compiling", 0) as advance:
-        jit.warm(lambda _done, _total, _name: advance(1))
+    with progress("compiling", 0) as bar:
+        warm.warm(lambda done, total, _name: bar(done, total), COMPILED_PACKAGES)
 
 
 def writable(path: str) -> Path:

@@ -9,10 +9,10 @@ EAX, EBX, ECX, EDX = range(4)
 
 
 class CpuidRow(NamedTuple):
-    """One `struct kvm_cpuid_entry2`: a leaf (function, index) and its registers."""
+    """One `struct kvm_cpuid_entry2`: a leaf (function, subleaf) and its registers."""
 
     function: int
-    index: int
+    subleaf: int
     eax: int
     ebx: int
     ecx: int
@@ -33,7 +33,7 @@ class Feature(NamedTuple):
 
     name: str
     function: int
-    index: int
+    subleaf: int
     register: int
     bit: int
     manual: str
@@ -109,13 +109,15 @@ class Cpuid:
 
     def __init__(self, rows: Iterable[Sequence[int]] = ()) -> None:
         self.rows = tuple(CpuidRow(*row) for row in rows)
-        self._leaf = {(row.function, row.index): row for row in reversed(self.rows)}
+        self._leaf = {(row.function, row.subleaf): row for row in reversed(self.rows)}
         self._has = {
             feature.name: bool(
-                self.register(feature.function, feature.index, feature.register) >> feature.bit & 1
+                self.register(feature.function, feature.subleaf, feature.register) >> feature.bit
+                & 1
             )
             for feature in FEATURES
         }
+        self._features = frozenset(name for name, has in self._has.items() if has)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cpuid) and self.rows == other.rows
@@ -138,7 +140,7 @@ class Cpuid:
 
     def features(self) -> frozenset[str]:
         """Names of all the features whose bit is set."""
-        return frozenset(name for name, has in self._has.items() if has)
+        return self._features
 
     def cleared(self, function: int, index: int, register: int, mask: int) -> "Cpuid":
         """This table with the bits of `mask` taken out of a register of a leaf."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HEADER_BYTES, VMCS12_OFFSET, VMCS12_END = 128, 128, 4224
 PATTERN = 8
+EVMCS = 0x4
 
 
 class Grown:
@@ -25,7 +26,10 @@ class Grown:
 
     def __init__(self, release: Release, kind: str) -> None:
         self.items: tuple[Growth, ...] = tuple(i for i in release.growth if i.format == kind)
-        self.contents = tuple(item for item in self.items if item.is_content)
+        announcers = {item.announced_by for item in self.items}
+        self.contents = tuple(
+            item for item in self.items if item.is_content and item.name not in announcers
+        )
         self.named = {item.name: item for item in self.items}
         self.held: dict[str, int] = {item.name: 0 for item in self.contents}
         self.enabled: set[str] = set()
@@ -49,9 +53,12 @@ class Grown:
 
     def hold(self, name: str, value: int) -> None:
         """The guest comes to hold `value`: nothing while a quirk keeps the old behaviour."""
+        self.held[name] = 0 if self.is_withheld(name) else value
+
+    def is_withheld(self, name: str) -> bool:
+        """Whether a quirk that is not disabled keeps the guest from using the content `name`."""
         gate = self.named.get(self.named[name].announced_by)
-        withheld = gate is not None and gate.place == "quirk" and gate.name not in self.enabled
-        self.held[name] = 0 if withheld else value
+        return gate is not None and gate.place == "quirk" and gate.name not in self.enabled
 
     def save(self, buffer: bytearray, size: int, needed: int) -> int:
         """Add to the blob in `buffer`, `needed` bytes so far; the bytes needed with it."""
@@ -102,7 +109,20 @@ class Grown:
                 detail = f"size {size}, {item.name} ends at {item.end}"
                 raise KvmError("KVM_SET_NESTED_STATE", EINVAL, "grown_page_within_size", detail)
         plain[:2] = (flags & ~self.flags).to_bytes(2, "little")
+        if any(item.place == "page" for item in self.items) and self._without_vmcs12(plain):
+            plain[4:8] = HEADER_BYTES.to_bytes(4, "little")
         return plain
+
+    @staticmethod
+    def _without_vmcs12(state: bytearray) -> bool:
+        """Whether VMX state holds no vmcs12: a page behind it makes the size say nothing of that.
+
+        A kernel that appends a page must go by the pointer; one that does not know the page goes by
+        the size, and refuses.
+        """
+        is_vmx = int.from_bytes(state[2:4], "little") == 0
+        evmcs = int.from_bytes(state[:2], "little") & EVMCS
+        return is_vmx and not evmcs and state[16:24] == b"\xff" * 8
 
     def load(self, state: memoryview) -> None:
         """Keep what an accepted `state` announces; what it does not announce is nothing."""

@@ -1,60 +1,74 @@
-"""A program of rows (`vmcs.checks`) as an ioctl of one release runs it."""
+"""A program of rows (`vmcs.check_programs`) as an ioctl of one release runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emu.errors import KvmError
-from vmcs.checks import (
-    Kind,
+from vmcs.check_programs import (
     Program,
-    Row,
     Table,
     Vocabulary,
     Words,
     compile_program,
-    describe,
     every_failure,
     first_stop,
+    load_words,
 )
-from vmcs.jit import jit, tiered
+from vmcs.checks import Kind, Row, describe
+from vmcs.jit import jit, jit_disabled
 
-ZERO = np.uint64(0)
-EIGHT = np.uint64(8)
-
-# A command that judges a handful of blobs must not wait for the compiler.
-PLAIN_CALLS = 40
+Findings = tuple[tuple[Row, dict[str, int]], ...]
 
 
-@jit(
-    "int64(const uint8[::1], int64[:, ::1], uint64[::1], int64[:, ::1], int64[:, ::1], int64[::1])"
-)
+class Patience:
+    """How many walks this process still makes as plain Python before it loads the compiler.
+
+    A command that judges a handful of blobs must not wait for the compiler; one that judges
+    thousands must not wait for Python.
+    """
+
+    left = 400
+
+    @classmethod
+    def lasts(cls) -> bool:
+        """Take one walk; whether it is to be made as plain Python."""
+        cls.left -= 1
+        return cls.left >= 0 or jit_disabled()
+
+
+@jit("int64(const uint8[::1], int64[::1], uint64[::1], int64[::1], int64[::1])")
 def first_stop_of_record(
-    record: NDArray[np.uint8],
-    fields: Table,
-    words: Words,
-    steps: Table,
-    predicates: Table,
-    effects: Table,
-) -> int:
+    record: NDArray[np.uint8], fields: Table, words: Words, code: Table, effects: Table
+) -> Any:
     """Take words from `record` by `fields` (offset, width, position), then walk the program."""
-    for f in range(fields.shape[0]):
-        offset = fields[f, 0]
-        value = ZERO
-        for k in range(fields[f, 1] - 1, -1, -1):
-            value = value << EIGHT | np.uint64(record[offset + k])
-        words[fields[f, 2]] = value
-    return first_stop(steps, predicates, words, effects)
+    load_words(record, fields, words)
+    return first_stop(code, words, effects)
+
+
+_COMPILED: dict[int, tuple[Sequence[Row], Vocabulary, Program]] = {}
+
+
+def _compiled(rows: Sequence[Row], names: Iterable[str]) -> tuple[Vocabulary, Program]:
+    """A table's rows compiled once for all releases, with their vocabulary."""
+    kept = _COMPILED.get(id(rows))
+    if kept is None:
+        vocabulary = Vocabulary(names)
+        kept = rows, vocabulary, compile_program(rows, vocabulary)
+        _COMPILED[id(rows)] = kept
+    return kept[1:]
 
 
 class RuleProgram:
     """Rows compiled for one release, with the words that they read.
 
-    `fields` maps the name of a word to (offset, width) in the ioctl's structure.
+    `fields` maps the name of a word to (offset, width) in the ioctl's structure; those that no row
+    reads are left out.  Each walk runs compiled, or as the same source over Python's integers while
+    `Patience` lasts.
     """
 
     def __init__(
@@ -66,16 +80,15 @@ class RuleProgram:
         fields: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         self.ioctl = ioctl
-        self.vocabulary = Vocabulary(names)
-        self.program: Program = compile_program(rows, self.vocabulary, enforced)
-        self.fields = np.array(
-            [(*place, self.vocabulary.index(name)) for name, place in (fields or {}).items()],
-            np.int64,
-        ).reshape(-1, 3)
+        self.vocabulary, whole = _compiled(rows, names)
+        self.program: Program = whole if enforced is None else whole.only(enforced)
+        read = self.program.words_read
+        places = ((*place, self.vocabulary.index(name)) for name, place in (fields or {}).items())
+        self.fields = np.array([x for at in places if at[2] in read for x in at], np.int64)
         self.template: Words = self.vocabulary.words()
         self._effects = np.zeros(1, np.int64)
-        self._stop = tiered(first_stop, PLAIN_CALLS)
-        self._stop_of_record = tiered(first_stop_of_record, PLAIN_CALLS)
+        self._places = self.fields.reshape(-1, 3).tolist()
+        self._code: list[int] = self.program.code.tolist()
 
     def words(self, values: Mapping[str, int]) -> Words:
         """The words of `values`, every other word 0."""
@@ -87,15 +100,25 @@ class RuleProgram:
     def walk(self, words: Words) -> Row | None:
         """The row at which the program ends for `words`; None where it runs to its end."""
         program = self.program
-        return program.row_at(self._stop(program.steps, program.predicates, words, self._effects))
+        if Patience.lasts():
+            numbers, effects = words.tolist(), [0]
+            stop = first_stop.over_integers()(self._code, numbers, effects)
+            words[:], self._effects[0] = numbers, effects[0]
+        else:
+            stop = first_stop(program.code, words, self._effects)
+        return program.row_at(stop)
 
     def walk_record(self, record: NDArray[np.uint8], words: Words) -> Row | None:
         """As `walk`, after the words of the record have been put into `words`."""
         program = self.program
+        if Patience.lasts():
+            numbers, data = words.tolist(), record.tobytes()
+            for at, width, position in self._places:
+                numbers[position] = int.from_bytes(data[at : at + width], "little")
+            words[:] = numbers
+            return self.walk(words)
         return program.row_at(
-            self._stop_of_record(
-                record, self.fields, words, program.steps, program.predicates, self._effects
-            )
+            first_stop_of_record(record, self.fields, words, program.code, self._effects)
         )
 
     @property
@@ -111,9 +134,24 @@ class RuleProgram:
 
     def failures(self, words: Words) -> tuple[Row, ...]:
         """Every check that applies to `words` and does not hold."""
-        failed = np.zeros(len(self.program.rows), np.uint8)
-        every_failure(self.program.steps, self.program.predicates, words, failed)
-        return tuple(row for row, bad in zip(self.program.rows, failed, strict=True) if bad)
+        rows = self.program.rows
+        if Patience.lasts():
+            failed = [0] * len(rows)
+            every_failure.over_integers()(self._code, words.tolist(), failed)
+        else:
+            marks = np.zeros(len(rows), np.uint8)
+            every_failure(self.program.code, words, marks)
+            failed = marks.tolist()
+        return tuple(row for row, bad in zip(rows, failed, strict=True) if bad)
+
+    def findings(self, record: NDArray[np.uint8], words: Words) -> Findings:
+        """Every check that `record` breaks, with the values of the words that the check reads."""
+        self.walk_record(record, words)
+        at = self.vocabulary.index
+        return tuple(
+            (row, {name: int(words[at(name)]) for name in row.words})
+            for row in self.failures(words)
+        )
 
     def detail(self, row: Row, words: Words) -> str:
         """What `row` asks of the words, with their values."""
@@ -132,3 +170,11 @@ class RuleProgram:
         if row.kind is not Kind.CHECK:
             raise ValueError(f"{row.name} is no check")
         return KvmError(self.ioctl, self.result(row, words), row.name, self.detail(row, words))
+
+
+class PreparedWalk(NamedTuple):
+    """A walk that has not been made: the program, the ioctl's structure, and all other words."""
+
+    program: RuleProgram
+    record: NDArray[np.uint8]
+    words: Words

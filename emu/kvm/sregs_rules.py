@@ -24,7 +24,8 @@ WORDS: Final = (
     "CR0", "CR3", "CR4", "EFER", "CS_L", "APIC_BASE",
     "ONE", "LONG_MODE",
     "CR3_RESERVED", "CR4_RESERVED", "EFER_RESERVED", "APIC_BASE_RESERVED", "APIC_BASE_CHANGES",
-    "HAS_XSAVE", "SMM", "VMX_SMM", "VMX_OPERATION", "CR0_FIXED0", "CR0_FIXED1", "CR4_FIXED0", "CR4_FIXED1",
+    "HAS_XSAVE", "SMM",
+    "VMX_SMM", "VMX_OPERATION", "CR0_FIXED0", "CR0_FIXED1", "CR4_FIXED0", "CR4_FIXED1",
 )  # fmt: skip
 
 VALID_SREGS: Final = "arch/x86/kvm/x86.c: kvm_is_valid_sregs"

@@ -115,12 +115,25 @@ class Sregs:
         at += 2 * _TABLE.size
         control = _CONTROL.unpack_from(data, at)
         bitmap = int.from_bytes(data[at + _CONTROL.size : at + _CONTROL.size + 32], "little")
-        names = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base")
+        cr0, cr2, cr3, cr4, cr8, efer, apic_base = control
         return cls(
-            **segments,
+            cs=segments["cs"],
+            ds=segments["ds"],
+            es=segments["es"],
+            fs=segments["fs"],
+            gs=segments["gs"],
+            ss=segments["ss"],
+            tr=segments["tr"],
+            ldt=segments["ldt"],
             gdt=gdt,
             idt=idt,
-            **dict(zip(names, control, strict=True)),
+            cr0=cr0,
+            cr2=cr2,
+            cr3=cr3,
+            cr4=cr4,
+            cr8=cr8,
+            efer=efer,
+            apic_base=apic_base,
             interrupt=(bitmap & -bitmap).bit_length() - 1 if bitmap else None,
         )
 

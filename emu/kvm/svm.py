@@ -15,28 +15,38 @@ from emu.kvm.nested_svm.enter import (
     V_NMI_ENABLE,
     leave_guest_mode,
 )
-from emu.kvm.nested_svm.forms import ALL64, Forms
+from emu.kvm.nested_svm.forms import ALL64, forms_of, slices_of
 from emu.kvm.nested_svm.get import get_nested_state
 from emu.kvm.nested_svm.rules import ioctl_flags
 from emu.kvm.nested_svm.set import (
     CP_VECTOR,
     EXCEPTION_VECTORS,
     VC_VECTOR,
+    prepared,
     set_nested_state,
 )
-from emu.kvm.nested_svm.state import NestedState, Vmcb
+from emu.kvm.nested_svm.state import ControlBlock, NestedState
+from emu.kvm.rule_program import PreparedWalk
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.svm_init import INITIAL_INTERCEPTS, INITIAL_MEMBERS
 from emu.kvm.vendor import VendorOperations
 from vmcs.nested_state import INVALID_GPA
 from vmcs.svm.control_bits import IntState, MiscControl
-from vmcs.svm.intercepts import intercept, vector_of
+from vmcs.svm.intercepts import intercept
 
 if TYPE_CHECKING:
     from emu.kvm.host import Host
     from emu.kvm.vcpu import Vcpu
     from emu.releases.schema import Release
 
+INITIAL_VECTOR: Final = sum(1 << intercept(name).position for name in INITIAL_INTERCEPTS)
+NP_ENABLE: Final = int(MiscControl.NP_ENABLE)
+INTERRUPT_SHADOW: Final = int(IntState.INTERRUPT_SHADOW)
+INITIAL: Final = ControlBlock()
+for _name, _value in INITIAL_MEMBERS:
+    INITIAL[_name] = _value
+INITIAL_PARTS: Final = slices_of(name for name, _ in INITIAL_MEMBERS)
+INIT: Final = intercept("INIT").position
 DR6_RESET: Final = 0xFFFF_0FF0
 IN_CACHE_PDPTR: Final = 1 << 5
 SHADOW_STI_AND_MOV_SS: Final = 3
@@ -64,7 +74,7 @@ class Svm(VendorOperations):
         self.release = release
         self.behaviours = vcpu.behaviours
         self.two_blocks = self.does("svm_two_blocks")
-        self.vmcb01, self.vmcb02 = Vmcb(), Vmcb()
+        self.vmcb01, self.vmcb02 = ControlBlock(), ControlBlock()
         self.vmcb = self.vmcb01
         self.nested = NestedState()
         self.guest_gif = True
@@ -72,12 +82,12 @@ class Svm(VendorOperations):
         self.l1_tsc_offset = 0
         self.tsc_ratio = svm_msrs.DEFAULT_TSC_RATIO
         self.virt_spec_ctrl = self.de_cfg = 0
-        supported = host.cpuid.features()
+        supported = self.supported = host.cpuid.features()
         knows_vgif = not self.does("svm_offers_vgif") or "VGIF" in supported
         self.vgif = host.parameters.vgif and knows_vgif
         self.vnmi = "VNMI" in supported
         self.lbrv = "LBRV" in supported
-        self.forms = Forms(release, supported)
+        self.forms = forms_of(release, supported)
         self.needs_msrpm = release.has("svm_rules", "msrpm_in_memory")
         self.unknown_flags = 0xFFFF & ~ioctl_flags(release)
         self.cpuid_changed()
@@ -88,7 +98,7 @@ class Svm(VendorOperations):
 
     def guest_has(self, feature: str) -> bool:
         """Whether the guest has a feature that KVM offers (guest_cpu_cap_has)."""
-        return self.vcpu.cpuid.has(feature) and self.vcpu.host.cpuid.has(feature)
+        return feature in self.guest_features
 
     # The system ------------------------------------------------------------------------------
     @staticmethod
@@ -98,10 +108,11 @@ class Svm(VendorOperations):
 
     @staticmethod
     def has_nested_state(release: Release, host: Host) -> bool:
-        """Whether there are the two ioctls; nested=0 takes them away where the release minds."""
+        """Whether the release has the ioctls here: some have them even with nested=0."""
         if not release.number("svm_maximum_size"):
             return False
-        return host.parameters.nested is not False or not release.does("nested_ops_need_nested")
+        nested = host.parameters.nested is not False
+        return nested or release.does("svm_ioctls_without_nested")
 
     # Life ------------------------------------------------------------------------------------
     def reset(self, init_event: bool) -> None:
@@ -109,13 +120,12 @@ class Svm(VendorOperations):
         vcpu, nested = self.vcpu, self.nested
         nested.in_guest_mode = False
         vmcb = self.vmcb = self.vmcb01
-        vmcb.intercepts = vector_of(INITIAL_INTERCEPTS)
-        for name, value in INITIAL_MEMBERS:
-            vmcb[name] = value
+        vmcb.set_intercept_vector(INITIAL_VECTOR)
+        vmcb.take(INITIAL.view, INITIAL_PARTS)
         if self.does("svm_reset_loads_dr6"):
             vmcb["dr6"] = DR6_RESET
         vmcb["g_pat"] = vcpu.pat
-        vmcb["misc_ctl"] = MiscControl.NP_ENABLE if vcpu.host.parameters.npt else 0
+        vmcb["misc_ctl"] = NP_ENABLE if vcpu.host.parameters.npt else 0
         vmcb["int_ctl"] = V_INTR_MASKING
         if self.vnmi:
             vmcb["int_ctl"] |= V_NMI_ENABLE
@@ -137,14 +147,14 @@ class Svm(VendorOperations):
 
     def cpuid_changed(self) -> None:
         """Source: arch/x86/kvm/svm/svm.c: svm_vcpu_after_set_cpuid."""
+        self.guest_features = self.vcpu.cpuid.features() & self.vcpu.host.cpuid.features()
         vectors = EXCEPTION_VECTORS
         if self.guest_has("SHSTK"):
             vectors |= 1 << CP_VECTOR
         if self.guest_has("SEV_ES"):
             vectors |= 1 << VC_VECTOR
         self.exception_vectors = vectors
-        self.control_changes = self.forms.control_changes(self.guest_has)
-        self.misc_ctl_cached = self.forms.cached_bits("misc_ctl", self.guest_has)
+        self.guest_forms = self.forms.for_guest(self.guest_features)
 
     # Control registers -----------------------------------------------------------------------
     def cache_register(self, register: int) -> None:
@@ -220,6 +230,10 @@ class Svm(VendorOperations):
             self.vmcb02.clear()
             self.nested.initialized = True
 
+    def set_dr7(self, dr7: int) -> None:
+        """Load DR7 of the current control block.  Source: arch/x86/kvm/svm/svm.c: svm_set_dr7."""
+        self.vmcb["dr7"] = dr7
+
     # Segments and flags ----------------------------------------------------------------------
     def get_segment(self, name: str) -> Segment:
         """Source: arch/x86/kvm/svm/svm.c: svm_get_segment."""
@@ -294,13 +308,13 @@ class Svm(VendorOperations):
     # Events ----------------------------------------------------------------------------------
     def get_interrupt_shadow(self) -> int:
         """Source: arch/x86/kvm/svm/svm.c: svm_get_interrupt_shadow."""
-        shadow = self.vmcb["int_state"] & IntState.INTERRUPT_SHADOW
+        shadow = self.vmcb["int_state"] & INTERRUPT_SHADOW
         return SHADOW_STI_AND_MOV_SS if shadow else 0
 
     def set_interrupt_shadow(self, shadow: int) -> None:
         """Source: arch/x86/kvm/svm/svm.c: svm_set_interrupt_shadow."""
-        rest = self.vmcb["int_state"] & ~IntState.INTERRUPT_SHADOW
-        self.vmcb["int_state"] = rest | (IntState.INTERRUPT_SHADOW if shadow else 0)
+        rest = self.vmcb["int_state"] & ~INTERRUPT_SHADOW
+        self.vmcb["int_state"] = rest | (INTERRUPT_SHADOW if shadow else 0)
 
     @property
     def _vnmi_in_use(self) -> bool:
@@ -325,25 +339,25 @@ class Svm(VendorOperations):
         self._intercept("IRET", masked)
 
     def _intercept(self, name: str, wanted: bool) -> None:
-        row = intercept(name)
-        words = list(self.vmcb01.intercepts)
-        words[row.word] = words[row.word] & ~row.mask | (row.mask if wanted else 0)
-        self.vmcb01.intercepts = words
+        bit = 1 << intercept(name).position
+        self.vmcb01.set_intercept_vector(
+            self.vmcb01.intercept_vector() & ~bit | (bit if wanted else 0)
+        )
 
     @property
     def init_blocked(self) -> bool:
         """Source: arch/x86/kvm/svm/svm.c: svm_apic_init_signal_blocked."""
         if not self.gif:
             return True
-        row = intercept("INIT")
-        return self.does("svm_init_intercept_blocks_init") and row.is_set(self.vmcb.intercepts)
+        intercepted = bool(self.vmcb.intercept_vector() >> INIT & 1)
+        return intercepted and self.does("svm_init_intercept_blocks_init")
 
     def deliver_init_or_sipi_to_l1(self) -> None:
         """L1 takes an INIT that it intercepts as a #VMEXIT: the vCPU is out of L2 then.
 
         Source: arch/x86/kvm/svm/nested.c: svm_check_nested_events.
         """
-        intercepted = intercept("INIT").is_set(self.nested.vmcb12.intercepts)
+        intercepted = self.nested.vmcb12.intercept_vector() >> INIT & 1
         if self.vcpu.pending_init and intercepted and not self.nested.run_pending:
             leave_guest_mode(self)
             self.set_gif(False)
@@ -364,14 +378,14 @@ class Svm(VendorOperations):
         return self.nested.in_guest_mode
 
     @property
-    def l1_block(self) -> Vmcb:
+    def l1_block(self) -> ControlBlock:
         """The block whose save area holds L1's registers while L2 runs."""
         return self.vmcb01 if self.two_blocks else self.vmcb02
 
     @property
     def nested_npt(self) -> bool:
         """Whether L1 uses nested paging for L2."""
-        return bool(self.nested.vmcb12["misc_ctl"] & MiscControl.NP_ENABLE)
+        return bool(self.nested.vmcb12["misc_ctl"] & NP_ENABLE)
 
     @property
     def nested_vgif(self) -> bool:
@@ -399,7 +413,7 @@ class Svm(VendorOperations):
         """Source: arch/x86/kvm/svm/svm.h: l2_has_separate_pat."""
         return not self.shared_pat and self.nested_npt
 
-    def _gif_block(self) -> Vmcb:
+    def _gif_block(self) -> ControlBlock:
         # arch/x86/kvm/svm/svm.h: get_vgif_vmcb
         if not self.does("svm_gif_of_vgif_block"):
             return self.vmcb
@@ -442,3 +456,7 @@ class Svm(VendorOperations):
     def set_nested_state(self, state: memoryview) -> int:
         """KVM_SET_NESTED_STATE below the ioctl layer, with that layer's checks of the header."""
         return set_nested_state(self, state)
+
+    def prepared_walk(self, state: memoryview) -> PreparedWalk:
+        """What KVM_SET_NESTED_STATE would walk for `state`, as the vCPU is now."""
+        return prepared(self, state)

@@ -9,7 +9,7 @@ from emu.kvm.x86_msrs import MSR_IA32_CR_PAT, pat_valid
 from vmcs.schema import check_unique
 
 if TYPE_CHECKING:
-    from emu.kvm.nested_svm.state import Vmcb
+    from emu.kvm.nested_svm.state import ControlBlock
     from emu.kvm.svm import Svm
 
 SVM_C: Final = "arch/x86/kvm/svm/svm.c: svm_set_msr"
@@ -71,7 +71,7 @@ _IN_VMCB: Final = {msr.number: msr for msr in MSRS_IN_VMCB}
 _LBR: Final = {msr.number: msr for msr in LBR_MSRS}
 
 
-def _block(svm: Svm) -> Vmcb:
+def _block(svm: Svm) -> ControlBlock:
     return svm.vmcb01 if svm.two_blocks else svm.vmcb
 
 
@@ -142,7 +142,7 @@ def _set_pat(svm: Svm, value: int) -> None:
         svm.vmcb02["g_pat"] = value
 
 
-def _lbr_block(svm: Svm) -> Vmcb:
+def _lbr_block(svm: Svm) -> ControlBlock:
     if svm.does("svm_lbr_in_vmcb01") and not svm.vmcb["misc_ctl2"] & LBR_ENABLE:
         return svm.vmcb01
     return svm.vmcb

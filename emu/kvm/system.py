@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from emu.kvm.cpuid import Cpuid
 from emu.kvm.host import AMD, Host
@@ -13,6 +13,23 @@ from emu.releases import release as release_named
 from emu.releases.schema import Release
 
 KVM_CAP_NESTED_STATE = 157
+XSAVE_BYTES: Final = 4096
+
+# include/uapi/linux/kvm.h, as far as a move of nested state asks for them.
+CAPABILITIES: Final = {
+    41: "KVM_CAP_VCPU_EVENTS",
+    116: "KVM_CAP_DISABLE_QUIRKS",
+    117: "KVM_CAP_X86_SMM",
+    148: "KVM_CAP_HYPERV_SYNIC2",
+    153: "KVM_CAP_GET_MSR_FEATURES",
+    163: "KVM_CAP_HYPERV_ENLIGHTENED_VMCS",
+    164: "KVM_CAP_EXCEPTION_PAYLOAD",
+    190: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID",
+    199: "KVM_CAP_HYPERV_ENFORCE_CPUID",
+    200: "KVM_CAP_SREGS2",
+    208: "KVM_CAP_XSAVE2",
+    218: "KVM_CAP_X86_TRIPLE_FAULT_EVENT",
+}
 
 
 def vendor_module(vendor: str) -> type[VendorOperations]:
@@ -42,7 +59,15 @@ class Kvm:
             if not self.operations.has_nested_state(self.release, self.host):
                 return 0
             return self.operations.nested_state_size(self.release)
-        return 0
+        name = CAPABILITIES.get(capability)
+        if name is None or not self.release.has("capabilities", name):
+            return 0
+        hyperv = self.host.parameters.hyperv or not self.release.does("config_kvm_hyperv")
+        if name.startswith("KVM_CAP_HYPERV") and not hyperv:
+            return 0
+        if name == "KVM_CAP_HYPERV_ENLIGHTENED_VMCS":
+            return int(self.operations.has_evmcs(self.release, self.host))
+        return XSAVE_BYTES if name == "KVM_CAP_XSAVE2" else 1
 
     def get_supported_cpuid(self) -> Cpuid:
         """KVM_GET_SUPPORTED_CPUID."""

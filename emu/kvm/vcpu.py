@@ -26,6 +26,8 @@ from emu.kvm.structs import (
     VcpuEvents,
 )
 from emu.kvm.vendor import MsrRefused, VendorOperations
+from vmcs.batch import StateView, nested_state_layout
+from vmcs.nested_state import Format
 
 if TYPE_CHECKING:
     from emu.kvm.vm import Vm
@@ -56,6 +58,8 @@ EVERYTHING: Final = 0x7F
 MP_RUNNABLE, MP_UNINITIALIZED, MP_INIT_RECEIVED, MP_HALTED, MP_SIPI_RECEIVED = range(5)
 MP_AP_RESET_HOLD: Final = 9
 
+NO_CPUID: Final = Cpuid()
+
 _SREGS_PROGRAMS: dict[int, tuple[Release, RuleProgram]] = {}
 
 
@@ -82,7 +86,7 @@ class Vcpu:
         self.host = vm.kvm.host
         self.memory = vm.memory
         self.behaviours = self.release.names("behaviours")
-        self.cpuid = Cpuid()
+        self.cpuid = NO_CPUID
         self.maxphyaddr = 36
         self.physical_reserved = ALL << 36 & ALL
         self.cr4_reserved = 0
@@ -398,6 +402,19 @@ class Vcpu:
         """KVM_SET_VCPU_EVENTS."""
         set_vcpu_events(self, events)
 
+    def drop_injected_events(self) -> None:
+        """Forget what was to be injected: exception, NMI and interrupt."""
+        now = self.events
+        if (
+            now.exception_injected
+            or now.exception_pending
+            or now.nmi_injected
+            or now.interrupt_injected
+        ):
+            self.events = now.replaced(
+                nmi_injected=0, exception_injected=0, exception_pending=0, interrupt_injected=0
+            )
+
     @property
     def latches_init(self) -> bool:
         """Whether INIT is latched: in SMM and where the vendor says so."""
@@ -466,6 +483,7 @@ class Vcpu:
         if debug.dr7 >> 32:
             raise KvmError(ioctl, EINVAL, "debugregs_dr7_high_half", f"DR7 {debug.dr7:#x}")
         self.debug = debug
+        self.operations.set_dr7(debug.dr7)
 
     def get_xcrs(self) -> int:
         """KVM_GET_XCRS: XCR0."""
@@ -525,6 +543,12 @@ class Vcpu:
             "capabilities", "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"
         ):
             return 0
+        if (
+            hyperv
+            and capability == KVM_CAP_HYPERV_ENFORCE_CPUID
+            and self.release.has("capabilities", "KVM_CAP_HYPERV_ENFORCE_CPUID")
+        ):
+            return 0
         raise KvmError(ioctl, EINVAL, "vcpu_capability_known", str(capability))
 
     # Nested state ----------------------------------------------------------------------------
@@ -554,13 +578,25 @@ class Vcpu:
         self.get_nested_state_into(buffer)
         return bytes(buffer[: int.from_bytes(buffer[4:8], "little")])
 
-    def set_nested_state(self, state: bytes | bytearray | memoryview) -> int:
+    def nested_state(self) -> StateView:
+        """What KVM_GET_NESTED_STATE hands out, by name: `view.flags`, `view.vmcs12.GUEST_RIP`.
+
+        The view is a copy that can be changed and given to `set_nested_state`.
+        """
+        blob = self.get_nested_state()
+        layout = nested_state_layout(Format(int.from_bytes(blob[2:4], "little")))
+        return StateView(bytearray(blob[: layout.size].ljust(layout.size, b"\0")), layout)
+
+    def set_nested_state(self, state: bytes | bytearray | memoryview | StateView) -> int:
         """KVM_SET_NESTED_STATE: the ioctl's non-negative return value.
 
-        `state` is the caller's memory from the header on; KVM reads what it needs of it.
+        `state` is the caller's memory from the header on, or a view of it by name; KVM reads what
+        it needs of it.
         A positive value says that L2 could not be entered: `entry_refusal` then holds the name of
         the rule and what it asked.
         """
+        if isinstance(state, StateView):
+            state = state.bytes
         self.entry_refusal = None
         ioctl = "KVM_SET_NESTED_STATE"
         if not self.operations.has_nested_state(self.release, self.host):

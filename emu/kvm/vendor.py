@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from emu.kvm.rule_program import Findings, PreparedWalk
 from emu.kvm.structs import DescriptorTable, Segment
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class VendorOperations(ABC):
     def has_nested_state(release: Release, host: Host) -> bool:
         """Whether the release has the two ioctls on this host (`nested` included)."""
 
+    @staticmethod
+    def has_evmcs(_release: Release, _host: Host) -> bool:
+        """Whether KVM_CAP_HYPERV_ENLIGHTENED_VMCS is reported."""
+        return False
+
     # Life ------------------------------------------------------------------------------------
     @abstractmethod
     def reset(self, init_event: bool) -> None:
@@ -83,6 +89,9 @@ class VendorOperations(ABC):
     @abstractmethod
     def set_efer(self, efer: int) -> None:
         """Load EFER."""
+
+    def set_dr7(self, dr7: int) -> None:  # noqa: B027 - not every vendor shows it in nested state
+        """Load DR7."""
 
     # Segments and flags ----------------------------------------------------------------------
     @abstractmethod
@@ -165,3 +174,12 @@ class VendorOperations(ABC):
     @abstractmethod
     def set_nested_state(self, state: memoryview) -> int:
         """KVM_SET_NESTED_STATE below the ioctl layer: the non-negative return value."""
+
+    @abstractmethod
+    def prepared_walk(self, state: memoryview) -> PreparedWalk:
+        """What KVM_SET_NESTED_STATE would walk for `state`, as the vCPU is now; changes nothing."""
+
+    def nested_state_findings(self, state: memoryview) -> Findings:
+        """Every check of KVM_SET_NESTED_STATE that `state` breaks; changes nothing."""
+        walk = self.prepared_walk(state)
+        return walk.program.findings(walk.record, walk.words)

@@ -27,20 +27,22 @@ from emu.kvm.nested_vmx.capabilities import (
 )
 from emu.kvm.nested_vmx.enter import ENTRY, PIN, PROC, PROC2, secondary_controls
 from emu.kvm.nested_vmx.get import get_nested_state
+from emu.kvm.nested_vmx.masks import Entry, Exit, PinBased, ProcBased, ProcBased2
 from emu.kvm.nested_vmx.set import (
     PE_PG,
     capability_words,
     known_flags,
+    prepared,
     set_nested_state,
     set_program,
 )
 from emu.kvm.nested_vmx.state import NestedVmx
 from emu.kvm.nested_vmx.sync import exit_to_l1, leave_nested
-from emu.kvm.nested_vmx.vmcs_row import HardwareVmcs
+from emu.kvm.nested_vmx.vmcs_row import SEGMENT_NAMES, HardwareVmcs, hardware_vmcs
+from emu.kvm.rule_program import PreparedWalk
 from emu.kvm.structs import DescriptorTable, Segment
 from emu.kvm.vendor import MsrRefused, VendorOperations
-from vmcs.checks import Words
-from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased, ProcBased2
+from vmcs.check_programs import Words
 
 if TYPE_CHECKING:
     from emu.kvm.host import Host
@@ -99,7 +101,12 @@ CR4_OWNED_BY_GUEST: Final = (
     CR4.PVI | CR4.DE | CR4.PCE | CR4.OSFXSR | CR4.OSXMMEXCPT | CR4.PGE | CR4.TSD | CR4.FSGSBASE
 )
 
+SEGMENT_FIELDS: Final = {
+    of: tuple(f"GUEST_{of}_{part}" for part in ("SELECTOR", "BASE", "LIMIT", "AR_BYTES"))
+    for of in SEGMENT_NAMES
+}
 VMCS_NAME: Final = {"ldt": "LDTR", "gdt": "GDTR", "idt": "IDTR"}
+UNUSABLE: Final = 1 << 16
 RESET_DATA: Final = 0x93
 RESET_CODE: Final = 0x9B
 STI, MOV_SS, NMI_BLOCKED = 1, 2, 8
@@ -117,8 +124,8 @@ class Vmx(VendorOperations):
         self.behaviours = vcpu.behaviours
         host = vcpu.host
         self.msrs = CapabilityMsrs(host.feature_msrs)
-        self.nested = NestedVmx()
-        self.vmcs01 = HardwareVmcs()
+        self.nested = NestedVmx(host.access_rights_kept)
+        self.vmcs01 = hardware_vmcs(host.access_rights_kept)
         self.loaded = self.vmcs01
         self.feature_control = 0
         self.guest_has_vmx = False
@@ -148,6 +155,11 @@ class Vmx(VendorOperations):
             return False
         return nested_enabled(release, host) or release.does("vmx_ioctls_without_nested")
 
+    @staticmethod
+    def has_evmcs(release: Release, host: Host) -> bool:
+        """With nested on, and without it where the ioctls are there all the same."""
+        return nested_enabled(release, host) or release.does("vmx_ioctls_without_nested")
+
     # Life ------------------------------------------------------------------------------------
     def reset(self, init_event: bool) -> None:
         """Source: arch/x86/kvm/vmx/vmx.c: vmx_vcpu_reset, init_vmcs."""
@@ -163,17 +175,11 @@ class Vmx(VendorOperations):
             vmcs01["CR0_GUEST_HOST_MASK"] = ~vcpu.cr0_guest_owned & ALL
             self.update_cr4_mask()
         loaded = self.loaded
-        for name in ("CS", "DS", "ES", "FS", "GS", "SS"):
-            loaded[f"GUEST_{name}_SELECTOR"] = 0
-            loaded[f"GUEST_{name}_BASE"] = 0
-            loaded[f"GUEST_{name}_LIMIT"] = 0xFFFF
-            loaded[f"GUEST_{name}_AR_BYTES"] = RESET_CODE if name == "CS" else RESET_DATA
-        loaded["GUEST_CS_SELECTOR"], loaded["GUEST_CS_BASE"] = 0xF000, 0xFFFF_0000
-        for name, rights in (("TR", 0x8B), ("LDTR", 0x82)):
-            loaded[f"GUEST_{name}_SELECTOR"] = 0
-            loaded[f"GUEST_{name}_BASE"] = 0
-            loaded[f"GUEST_{name}_LIMIT"] = 0xFFFF
-            loaded[f"GUEST_{name}_AR_BYTES"] = rights
+        self.load_segment("CS", 0xF000, 0xFFFF_0000, 0xFFFF, RESET_CODE)
+        for name in ("DS", "ES", "FS", "GS", "SS"):
+            self.load_segment(name, 0, 0, 0xFFFF, RESET_DATA)
+        self.load_segment("TR", 0, 0, 0xFFFF, 0x8B)
+        self.load_segment("LDTR", 0, 0, 0xFFFF, 0x82)
         for name in ("GDTR", "IDTR"):
             loaded[f"GUEST_{name}_BASE"], loaded[f"GUEST_{name}_LIMIT"] = 0, 0xFFFF
         loaded["GUEST_INTERRUPTIBILITY_INFO"] = 0
@@ -297,14 +303,14 @@ class Vmx(VendorOperations):
     # Segments and flags ----------------------------------------------------------------------
     def get_segment(self, name: str) -> Segment:
         """Source: arch/x86/kvm/vmx/vmx.c: vmx_get_segment."""
-        of = VMCS_NAME.get(name, name.upper())
         loaded = self.loaded
-        rights = loaded[f"GUEST_{of}_AR_BYTES"]
+        selector, base, limit, access = SEGMENT_FIELDS[VMCS_NAME.get(name) or name.upper()]
+        rights = loaded[access]
         unusable = rights >> 16 & 1
         return Segment(
-            base=loaded[f"GUEST_{of}_BASE"],
-            limit=loaded[f"GUEST_{of}_LIMIT"],
-            selector=loaded[f"GUEST_{of}_SELECTOR"],
+            base=loaded[base],
+            limit=loaded[limit],
+            selector=loaded[selector],
             type=rights & 0xF,
             present=unusable ^ 1,
             dpl=rights >> 5 & 3,
@@ -318,29 +324,29 @@ class Vmx(VendorOperations):
 
     def set_segment(self, name: str, segment: Segment) -> None:
         """Source: arch/x86/kvm/vmx/vmx.c: vmx_set_segment, vmx_segment_access_rights."""
-        of = VMCS_NAME.get(name, name.upper())
-        loaded = self.loaded
-        loaded[f"GUEST_{of}_BASE"] = segment.base
-        loaded[f"GUEST_{of}_LIMIT"] = segment.limit
-        loaded[f"GUEST_{of}_SELECTOR"] = segment.selector
         kind = segment.type & 0xF
         if name != "ldt" and self.is_unrestricted:
             kind |= 1
-        unusable = 1 if segment.unusable or not segment.present else 0
-        if unusable and self.does("unusable_rights_alone"):
-            loaded[f"GUEST_{of}_AR_BYTES"] = 1 << 16
-            return
-        loaded[f"GUEST_{of}_AR_BYTES"] = (
-            kind
-            | (segment.s & 1) << 4
-            | (segment.dpl & 3) << 5
-            | (segment.present & 1) << 7
-            | (segment.avl & 1) << 12
-            | (segment.l & 1) << 13
-            | (segment.db & 1) << 14
-            | (segment.g & 1) << 15
-            | unusable << 16
-        )
+        rights = UNUSABLE if segment.unusable or not segment.present else 0
+        if not (rights and self.does("unusable_rights_alone")):
+            rights |= (
+                kind
+                | (segment.s & 1) << 4
+                | (segment.dpl & 3) << 5
+                | (segment.present & 1) << 7
+                | (segment.avl & 1) << 12
+                | (segment.l & 1) << 13
+                | (segment.db & 1) << 14
+                | (segment.g & 1) << 15
+            )
+        of = VMCS_NAME.get(name) or name.upper()
+        self.load_segment(of, segment.selector, segment.base, segment.limit, rights)
+
+    def load_segment(self, of: str, selector: int, base: int, limit: int, rights: int) -> None:
+        """VMWRITE the four fields of the segment register that the VMCS names `of`."""
+        loaded, names = self.loaded, SEGMENT_FIELDS[of]
+        loaded[names[0]], loaded[names[1]] = selector, base
+        loaded[names[2]], loaded[names[3]] = limit, rights
 
     @property
     def is_unrestricted(self) -> bool:
@@ -350,9 +356,10 @@ class Vmx(VendorOperations):
         return bool(self.loaded[PROC2] & ProcBased2.UNRESTRICTED_GUEST)
 
     def get_table(self, name: str) -> DescriptorTable:
-        """GDTR or IDTR."""
+        """GDTR or IDTR; the ABI has 16 bits for the limit."""
         of = VMCS_NAME[name]
-        return DescriptorTable(self.loaded[f"GUEST_{of}_BASE"], self.loaded[f"GUEST_{of}_LIMIT"])
+        limit = self.loaded[f"GUEST_{of}_LIMIT"] & 0xFFFF
+        return DescriptorTable(self.loaded[f"GUEST_{of}_BASE"], limit)
 
     def set_table(self, name: str, table: DescriptorTable) -> None:
         """Load GDTR or IDTR."""
@@ -488,23 +495,20 @@ class Vmx(VendorOperations):
         return True
 
     def _set_guest_field(
-        self, field: str, value: int, saves: Exit | None = None, always: bool = False
+        self, field: str, value: int, saves: int = 0, always: bool = False
     ) -> None:
         """VMWRITE to the loaded VMCS, and to vmcs12 where L1 would find it there."""
         nested = self.nested
-        if nested.guest_mode and (
-            always or (saves is not None and nested.vmcs12["VM_EXIT_CONTROLS"] & saves)
-        ):
+        if nested.guest_mode and (always or nested.vmcs12["VM_EXIT_CONTROLS"] & saves):
             nested.vmcs12[field] = value & FIELD_MASK.get(field, ALL)
         self.loaded[field] = value
 
     def _set_capability(self, index: int, value: int) -> None:
         if not self.guest_has_vmx:
             raise MsrRefused("vmx_msr_needs_guest_vmx")
-        if self.nested.guest_mode and self.does("feature_msrs_fixed_in_guest_mode"):
-            if value != self.msrs[index]:
-                raise MsrRefused("feature_msr_unchanged_in_guest_mode")
-            return
+        frozen = self.nested.guest_mode and self.does("feature_msrs_fixed_in_guest_mode")
+        if frozen and value != self.msrs[index]:
+            raise MsrRefused("feature_msr_unchanged_in_guest_mode")
         if index == MSR_VMFUNC and not self.does("vmfunc_msr_writable"):
             raise MsrRefused("vmx_msr_known")
         current = self.does("capability_msrs_only_narrow")
@@ -566,7 +570,7 @@ class Vmx(VendorOperations):
 
     def enable_evmcs(self) -> int | None:
         """Source: arch/x86/kvm/vmx/evmcs.c: nested_enable_evmcs: versions 1 to 1."""
-        if not self.has_nested_state(self.release, self.vcpu.host):
+        if not self.has_evmcs(self.release, self.vcpu.host):
             return None
         if self.does("evmcs_narrows_msrs") and not self.nested.evmcs_enabled:
             for index, gone in EVMCS_UNSUPPORTED.items():
@@ -584,6 +588,10 @@ class Vmx(VendorOperations):
         """KVM_SET_NESTED_STATE."""
         return set_nested_state(self, state)
 
+    def prepared_walk(self, state: memoryview) -> PreparedWalk:
+        """What KVM_SET_NESTED_STATE would walk for `state`, as the vCPU is now."""
+        return prepared(self, state)
+
     def timer_now(self) -> int:
         """L1's TSC in units of the VMX-preemption timer, in virtual time."""
         return self.vcpu.msrs.get(x86_msrs.MSR_IA32_TSC, 0) >> 5
@@ -593,28 +601,20 @@ class Vmx(VendorOperations):
         vmcs12 = self.nested.vmcs12
         return vmcs12["TSC_OFFSET"] if vmcs12[PROC] & ProcBased.USE_TSC_OFFSETTING else 0
 
-    def set_words(self) -> Words:
-        """Words of the SET program: the vCPU's, without those of the blob and of guest memory."""
-        program = set_program(self.release)
-        at = program.vocabulary.index
+    def fixed_words(self) -> Words:
+        """Words of the SET program that change with CPUID and the capability MSRs only."""
         if self._template is None:
-            self._template = program.words(self._fixed_words())
+            self._template = set_program(self.release).words(self._fixed_words())
         words: Words = self._template.copy()
-        vcpu, nested = self.vcpu, self.nested
-        words[at("IN_SMM")] = vcpu.smm
-        words[at("CURRENT_EFER")] = vcpu.efer
-        width = 57 if vcpu.read_cr4() & CR4.LA57 else 48
-        words[at("VCPU_ADDRESS_WIDTH")] = width
-        if self.does("canonical_by_host_width"):
-            width = 57 if vcpu.host.cpuid.has("LA57") else 48
-        words[at("LINEAR_ADDRESS_WIDTH")] = width
-        words[at("EVMCS_ENABLED")] = nested.evmcs_enabled
-        words[at("EVMCS_VISIBLE")] = nested.evmcs_enabled and (
-            self.does("evmcs_without_hyperv_cpuid") or self._sees_hyperv()
-        )
         return words
 
-    def _sees_hyperv(self) -> bool:
+    @property
+    def host_address_width(self) -> int:
+        """Linear-address bits of the host."""
+        return 57 if self.vcpu.host.cpuid.has("LA57") else 48
+
+    @property
+    def sees_hyperv(self) -> bool:
         """Whether the guest's CPUID is Hyper-V's (hyperv.c: kvm_hv_set_cpuid)."""
         return self.vcpu.cpuid.register(0x4000_0001, 0, 0) == HYPERV_SIGNATURE
 

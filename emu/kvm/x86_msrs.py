@@ -24,7 +24,7 @@ HYPERV: Final = "arch/x86/kvm/hyperv.c: kvm_hv_set_msr"
 
 
 class PlainMsr(NamedTuple):
-    """An MSR that holds what is written: its reserved bits, which must be 0, and its reset value."""
+    """An MSR that holds what is written: its reserved bits, which must be 0, its value at RESET."""
 
     number: int
     name: str

@@ -1,36 +1,47 @@
 """Guest-physical memory: slots of bytes at guest-physical addresses, with nothing between them."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import NDArray
 
 PAGE_SIZE = 4096
 
 
-@dataclass
 class MemorySlot:
     """`size` bytes of guest-physical memory at `gpa`; `data` is what the guest finds there.
 
-    `private` slots belong to KVM itself: user space neither made them nor sees them.
+    The bytes come into being when something first writes them or asks for `data`: until then the
+    slot reads as zeroes.  `private` slots belong to KVM itself: user space neither made them nor
+    sees them.
     """
 
-    number: int
-    gpa: int
-    size: int
-    private: bool = False
-    data: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8), repr=False)
-    view: memoryview = field(default_factory=lambda: memoryview(b""), repr=False)
+    def __init__(self, number: int, gpa: int, size: int, *, private: bool = False) -> None:
+        self.number, self.gpa, self.size, self.private = number, gpa, size, private
+        self._data: NDArray[np.uint8] | None = None
 
-    def __post_init__(self) -> None:
-        if self.data.size != self.size:
-            self.data = np.zeros(self.size, np.uint8)
-        self.view = memoryview(self.data)
+    def __repr__(self) -> str:
+        return f"MemorySlot({self.number}, {self.gpa:#x}, {self.size:#x})"
 
     @property
     def end(self) -> int:
         """The first guest-physical address behind the slot."""
         return self.gpa + self.size
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """The slot's bytes."""
+        if self._data is None:
+            self._data = np.zeros(self.size, np.uint8)
+        return self._data
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """`size` bytes at `gpa`, all of which are inside the slot."""
+        if self._data is None:
+            return bytes(size)
+        return self._data[gpa - self.gpa : gpa - self.gpa + size].tobytes()
+
+    def write(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
+        """Write `data` at `gpa`, all of it inside the slot."""
+        self.data.data[gpa - self.gpa : gpa - self.gpa + len(data)] = data
 
 
 class GuestMemory:
@@ -69,13 +80,13 @@ class GuestMemory:
         """`size` bytes at `gpa`; None where a byte of them is not backed by a slot."""
         slot = self.find(gpa, size)
         if slot is not None:
-            return bytes(slot.view[gpa - slot.gpa : gpa - slot.gpa + size])
+            return slot.read(gpa, size)
         parts = []
         for start, length in _pages(gpa, size):
             slot = self.find(start, length)
             if slot is None:
                 return None
-            parts.append(bytes(slot.view[start - slot.gpa : start - slot.gpa + length]))
+            parts.append(slot.read(start, length))
         return b"".join(parts)
 
     def write(self, gpa: int, data: bytes | bytearray | memoryview) -> bool:
@@ -88,7 +99,7 @@ class GuestMemory:
             slot = self.find(start, length)
             if slot is None:
                 return False
-            slot.view[start - slot.gpa : start - slot.gpa + length] = data[done : done + length]
+            slot.write(start, data[done : done + length])
             done += length
         return True
 

@@ -61,6 +61,11 @@ class Capture:
         return VENDOR_OF[self.format]
 
     @property
+    def recorded(self) -> bool:
+        """Whether the blob is what a real kernel handed out, byte for byte."""
+        return self.provenance.startswith("KVM_GET_NESTED_STATE of ")
+
+    @property
     def cpu(self) -> str:
         """Name of the shipped CPU model that the capture belongs on."""
         return CPU_OF[self.vendor]

@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.kvm import Vcpu
 from emu.kvm.host import AMD
-from emu.kvm.nested_svm.groups import CONTROL_GROUPS, SAVE_GROUPS
+from vmcs.byte_layout import FieldAt
 from vmcs.nested_state import (
+    INVALID_GPA,
     SHADOW_VMCS12_OFFSET,
     VMCS12_OFFSET,
     VMCS12_PAGE,
     Format,
     NestedFlag,
+    SmmFlag,
+    VmxHeaderFlag,
     header_rows,
 )
-from vmcs.svm.vmcb import expand, member
-from vmcs.vmx.vmcs12 import VMCS12_ADDITIONS, vmcs12_rows
+from vmcs.svm.kvm_forms import CONTROL_GROUPS, SAVE_GROUPS
+from vmcs.svm.vmcb import HOST_STATE, expand, member
+from vmcs.vmx.vmcs12 import VMCS12_ADDITIONS, VMCS12_BYTES, vmcs12_rows
 
 if TYPE_CHECKING:
     from emu.kvm.svm import Svm
@@ -58,14 +62,15 @@ def _svm(svm: Svm) -> dict[str, int]:
     held["run_pending"] = int(nested.run_pending)
     if svm.l2_has_own_pat:
         held["gpat"] = svm.vmcb["g_pat"]
+    supported = svm.vcpu.host.cpuid.features()
     groups = release.names("svm_control")
     for group in CONTROL_GROUPS:
-        if group.name in groups and group.emitted:
+        if group.name in groups and group.emitted and (not group.needs or group.needs in supported):
             held |= _members("vmcb12", nested.vmcb12.view, group.members)
+    held |= _members("l1", svm.l1_block.view, HOST_STATE)
     save = release.names("svm_save")
     for saved in SAVE_GROUPS:
-        known = saved.name in save or ("whole" in save and not saved.feature)
-        if known and (not saved.feature or saved.feature in svm.supported):
+        if saved.needs and saved.name in save and saved.needs in supported:
             held |= _members("l1", svm.l1_block.view, saved.members)
     return held
 
@@ -103,9 +108,13 @@ def _vmx(vmx: Vmx, blob: bytes) -> dict[str, int]:
 
 def _vmcs12(title: str, page: bytes, release: Release) -> dict[str, int]:
     known = [name for name in VMCS12_ADDITIONS if release.has("vmcs12_fields", name)]
+    return _page(title, page, vmcs12_rows(*known))
+
+
+def _page(title: str, page: bytes, rows: Iterable[FieldAt]) -> dict[str, int]:
     return {
         f"{title}.{row.name}": int.from_bytes(page[row.offset : row.end], "little")
-        for row in vmcs12_rows(*known)
+        for row in rows
         if not row.reserved
     }
 
@@ -131,3 +140,40 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[Lost, ...
         if (now or 0) != was:
             found.append(Lost(name, was, now))
     return tuple(found)
+
+
+def contents_of_blob(blob: bytes) -> dict[str, int]:
+    """What a blob says, by the names of `contents`: everything that any kernel reads of it."""
+    words = handed_out(blob)
+    flags = {name: words[f"blob.{name}"] for name in ("GUEST_MODE", "RUN_PENDING", "MTF_PENDING")}
+    size = min(int.from_bytes(blob[4:8], "little"), len(blob))
+    if int.from_bytes(blob[2:4], "little") == Format.SVM:
+        held = {"guest_mode": flags["GUEST_MODE"], "gif": words["blob.GIF_SET"]}
+        if flags["GUEST_MODE"] and size >= VMCS12_OFFSET + VMCS12_PAGE:
+            page = memoryview(blob)[VMCS12_OFFSET:]
+            held |= {"vmcb_pa": words["blob.vmcb_pa"], "run_pending": flags["RUN_PENDING"]}
+            held |= {"gpat": words["blob.gpat"]}
+            for group in CONTROL_GROUPS:
+                if group.emitted:
+                    held |= _members("vmcb12", page, group.members)
+            held |= _members("l1", page, HOST_STATE)
+            for saved in SAVE_GROUPS:
+                if saved.needs:
+                    held |= _members("l1", page, saved.members)
+        return held
+    if words["blob.vmxon_pa"] == INVALID_GPA:
+        return {"vmxon": 0, "guest_mode": 0}
+    smm = words["blob.smm_flags"]
+    held = {"vmxon": int(not smm & SmmFlag.VMXON), "guest_mode": flags["GUEST_MODE"]}
+    held |= {"vmxon_pa": words["blob.vmxon_pa"], "vmcs12_pa": words["blob.vmcs12_pa"]}
+    held |= {"smm.vmxon": smm >> 1 & 1, "smm.guest_mode": smm & 1, "evmcs": words["blob.EVMCS"]}
+    if flags["GUEST_MODE"]:
+        held |= {"run_pending": flags["RUN_PENDING"], "mtf_pending": flags["MTF_PENDING"]}
+        valid = words["blob.vmx_flags"] & VmxHeaderFlag.PREEMPTION_TIMER_DEADLINE
+        deadline = words["blob.preemption_timer_deadline"] if valid else 0
+        held |= {"preemption_timer": int(bool(valid)), "preemption_timer_deadline": deadline}
+    rows = vmcs12_rows(*VMCS12_ADDITIONS)
+    for title, start in (("vmcs12", VMCS12_OFFSET), ("shadow_vmcs12", SHADOW_VMCS12_OFFSET)):
+        if size >= start + VMCS12_BYTES:
+            held |= _page(title, blob[start:], rows)
+    return held

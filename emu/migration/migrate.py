@@ -12,7 +12,7 @@ from emu.migration.capture import Capture
 from emu.migration.contents import Lost, contents, handed_out, lost
 from emu.migration.guest import capture_of, load_registers, load_state, new_vcpu
 from emu.migration.policy import Policy
-from emu.releases.schema import Release
+from vmcs.nested_state import SIZE_WITH_VMCS12
 
 ACCEPTED, REFUSED, LOSSY, IMPOSSIBLE = "accepted", "refused", "lost", "impossible"
 OUTCOMES: Final = (ACCEPTED, LOSSY, REFUSED, IMPOSSIBLE)
@@ -27,7 +27,6 @@ BOOT, SAVE, RECEIVE, REGISTERS, RESTORE, DONE = (
     "done",
 )
 
-HostOf = Callable[[Release], Kvm]
 Watch = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -35,6 +34,8 @@ Watch = Callable[[str, Mapping[str, Any]], None]
 class Verdict:
     """What became of one move.
 
+    `left` is what the source's vCPU held, `held` what the destination's holds, `arrived` the state
+    as the destination hands it out again.
     ``impossible``: the source kernel itself does not take the state that the move starts from.
     ``refused``: `stage` failed with `errno`, by the rule `rule`.  ``lost``: accepted, but the
     destination holds or hands out something else; `lost` says what.  `withheld` names content that
@@ -53,6 +54,22 @@ class Verdict:
     lost: tuple[Lost, ...] = ()
     withheld: tuple[str, ...] = ()
     arrived: Capture | None = field(default=None, compare=False, repr=False)
+    left: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    held: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def grown(self) -> dict[str, int]:
+        """What the guest holds of the destination's growth."""
+        prefix = "grown."
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.held.items()
+            if name.startswith(prefix)
+        }
+
+    def held_lost(self, held: Mapping[str, int]) -> tuple[Lost, ...]:
+        """What the guest held before this move and does not hold in `held`."""
+        return lost(self.left, held)
 
 
 def no_watch(_step: str, _what: Mapping[str, Any]) -> None:
@@ -81,11 +98,20 @@ def depart(
     result = load_state(vcpu, capture.blob)
     if result:
         raise KvmError("KVM_SET_NESTED_STATE", 22, "entry_to_l2", f"the ioctl returned {result}")
-    for item in vcpu.grown.contents:
-        vcpu.grown.hold(item.name, item.sample if grown is None else grown.get(item.name, 0))
+    for name, value in _in_use(vcpu, capture, grown).items():
+        vcpu.grown.hold(name, value)
     maximum = kvm.check_extension(157)
     blob = vcpu.get_nested_state(maximum) if maximum else b""
     return Departure(vcpu, capture, blob, contents(vcpu, blob))
+
+
+def _in_use(vcpu: Vcpu, capture: Capture, grown: Mapping[str, int] | None) -> dict[str, int]:
+    """What the guest would hold of the kernel's growth: no field of a vmcs12 that is not there."""
+    return {
+        item.name: item.sample if grown is None else grown.get(item.name, 0)
+        for item in vcpu.grown.contents
+        if item.place != "vmcs12" or len(capture.blob) >= SIZE_WITH_VMCS12
+    }
 
 
 def migrate(
@@ -143,12 +169,9 @@ def migrate(
     missing = lost(left.held, held)
     if not missing and out:
         missing = lost(handed_out(left.blob), handed_out(out))
-    withheld = tuple(
-        item.name
-        for item in left.vcpu.grown.contents
-        if (item.sample if grown is None else grown.get(item.name, 0))
-        and not left.vcpu.grown.held[item.name]
-    )
+    growth = left.vcpu.grown
+    wanted = _in_use(left.vcpu, capture, grown)
+    withheld = tuple(n for n, value in wanted.items() if value and growth.is_withheld(n))
     return Verdict(
         *names,
         LOSSY if missing else ACCEPTED,
@@ -156,4 +179,6 @@ def migrate(
         lost=missing,
         withheld=withheld,
         arrived=capture_of(arrived, capture, out),
+        left=left.held,
+        held=held,
     )

@@ -15,14 +15,17 @@ from typing import Final, NamedTuple
 
 from emu.errors import InputError, KvmError
 from emu.kvm import Kvm, Vcpu
-from emu.releases.schema import Changed, Growth, Release
+from emu.kvm.host import AMD
+from emu.kvm.ioctl_rules import IoctlRule
+from emu.releases.schema import Growth, Release
 
 KVM_CAP_NESTED_STATE: Final = 157
 FIRST_FREE_FLAG, FIRST_CAPABILITY, FIRST_QUIRK = 0x200, 1000, 1 << 16
-# Facts whose change is a change of the format, so that a format with a version number counts it.
+PAGE: Final = 4096
+# Facts that name what the format holds.
 FORMAT_FACTS: Final = {
-    "intel": ("nested_flags", "vmx_header", "vmcs12_fields", "vmx_maximum_size"),
-    "amd": ("nested_flags", "svm_header", "svm_control", "svm_maximum_size"),
+    "vmx": ("nested_flags", "vmx_header", "vmcs12_fields"),
+    "svm": ("nested_flags", "svm_header", "svm_control"),
 }
 
 
@@ -190,23 +193,31 @@ def admit_version(record: Record, destination: Kvm) -> None:
 
 
 def format_version(release: Release, vendor: str) -> int:
-    """The number that a format with a version would have in `release`: it only ever grows."""
-    facts = FORMAT_FACTS[vendor]
-    kind = "svm" if vendor == "amd" else "vmx"
-    version = 0
-    grown = 0
-    for step in release.history:
-        items = sum(1 for item in step.growth if item.format == kind and item.is_content)
-        changed = any(
-            d.fact in facts and not (isinstance(d, Changed) and d.value == 0)
-            for d in step.differences
-        )
-        version += changed or items > grown
-        grown = items
-    return version
+    """The number that a format with a version would have in `release`.
+
+    Such a format is only ever appended to, so its version is the number of things that it holds:
+    flags, header words, fields, pages, whatever a kernel adds.
+    """
+    kind = "svm" if vendor == AMD else "vmx"
+    held = sum(len(release.names(fact)) for fact in FORMAT_FACTS[kind])
+    pages = release.number(f"{kind}_maximum_size") // PAGE
+    return held + pages + sum(item.format == kind and item.is_content for item in release.growth)
 
 
 # fmt: off
+POLICY_RULES: Final = (
+    IoctlRule("record_within_maximum", "receive", "E2BIG",
+              "the record is not larger than the destination kernel's maximum", "policy `maximum`"),
+    IoctlRule("version_known", "receive", "EINVAL",
+              "the format's version is not newer than the destination's", "policy `version`"),
+    IoctlRule("qemu_kernel_has_nested_state", "receive", "EINVAL",
+              "the kernel reports KVM_CAP_NESTED_STATE",
+              "QEMU, target/i386/machine.c: nested_state_post_load"),
+    IoctlRule("qemu_size_within_maximum", "receive", "EINVAL",
+              "`size` is not above what the kernel reports",
+              "QEMU, target/i386/machine.c: nested_state_post_load"),
+)
+
 POLICIES: Final = (
     Policy("maximum", "(iv)", "always the maximum size",
            always, nothing, save_maximum, admit_within_maximum),

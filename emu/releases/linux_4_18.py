@@ -30,5 +30,4 @@ LINUX_4_18 = first(
     Added("behaviours", "unusable_rights_alone", seen=VMX_SEGMENT_ACCESS_RIGHTS),
     Added("behaviours", "bndcfgs_follow_cpuid", seen=NESTED_VMX_ENTRY_EXIT_CTLS_UPDATE),
     Added("behaviours", "capability_msrs_only_narrow", seen=VMX_RESTORE_CONTROL_MSR),
-
 )

@@ -12,5 +12,7 @@ LINUX_5_0 = after(
     Changed("vmcs12_bytes_out", 4096, seen=VMX_GET_NESTED_STATE),
     Added("vmx_rules", "unrestricted_guest_needs_ept", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS),
     Added("vmx_rules", "mode_based_execute_needs_ept", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS),
-    Added("vmx_rules", "save_preemption_timer_needs_timer", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS),
+    Added(
+        "vmx_rules", "save_preemption_timer_needs_timer", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS
+    ),
 )

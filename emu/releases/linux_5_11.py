@@ -13,6 +13,7 @@ KVM_IS_VALID_SREGS = "arch/x86/kvm/x86.c: kvm_is_valid_sregs"
 __SET_SREGS = "arch/x86/kvm/x86.c: __set_sregs"
 KVM_VCPU_AFTER_SET_CPUID = "arch/x86/kvm/cpuid.c: kvm_vcpu_after_set_cpuid"
 VMX_APIC_INIT_SIGNAL_BLOCKED = "arch/x86/kvm/vmx/vmx.c: vmx_apic_init_signal_blocked"
+NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
 
 LINUX_5_11 = after(
     LINUX_5_10,
@@ -29,4 +30,5 @@ LINUX_5_11 = after(
     Removed("behaviours", "sregs_drops_invalid_cr4", seen=__SET_SREGS),
     Added("behaviours", "cr4_pcide_needs_cpuid", seen=KVM_VCPU_AFTER_SET_CPUID),
     Added("behaviours", "init_blocked_in_root_only", seen=VMX_APIC_INIT_SIGNAL_BLOCKED),
+    Added("vmx_controls", "ACTIVITY_WAIT_SIPI", seen=NESTED_VMX_SETUP_CTLS_MSRS),
 )

@@ -13,6 +13,7 @@ SVM_SWITCH = "arch/x86/kvm/svm/svm.c: svm_switch_vmcb"
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
 VMX_VCPU_AFTER_SET_CPUID = "arch/x86/kvm/vmx/vmx.c: vmx_vcpu_after_set_cpuid"
 STRUCT_VMCS12 = "arch/x86/kvm/vmx/vmcs12.h: struct vmcs12"
+NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
 
 LINUX_5_13 = after(
     LINUX_5_12,
@@ -46,4 +47,5 @@ LINUX_5_13 = after(
     Added("behaviours", "svm_sysenter_low_half", seen=f"{SVM_MSR} (between 5.12 and 5.14)"),
     Added("behaviours", "feature_control_sgx", seen=VMX_VCPU_AFTER_SET_CPUID),
     Added("vmcs12_fields", "encls_exiting_bitmap", seen=STRUCT_VMCS12),
+    Added("vmx_controls", "ENABLE_ENCLS_EXITING", seen=NESTED_VMX_SETUP_CTLS_MSRS),
 )

@@ -3,6 +3,7 @@
 from emu.releases.linux_5_16 import LINUX_5_16
 from emu.releases.schema import Added, Removed, after
 
+SVM_CAPS = "arch/x86/kvm/svm/svm.c: svm_set_cpu_caps"
 SVM_CACHE = "arch/x86/kvm/svm/nested.c: __nested_copy_vmcb_control_to_cache"
 SVM_SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
 KVM_VM_IOCTL_CHECK_EXTENSION = "arch/x86/kvm/x86.c: kvm_vm_ioctl_check_extension"
@@ -11,6 +12,7 @@ KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS = "arch/x86/kvm/x86.c: kvm_vcpu_ioctl_x86_set
 LINUX_5_17 = after(
     LINUX_5_16,
     "5.17",
+    Added("cpuid", "VMCBCLEAN", seen=SVM_CAPS),
     Removed("svm_rules", "msrpm_page_width", seen=SVM_CACHE),
     Removed("svm_rules", "msrpm_next_page_width", seen=SVM_CACHE),
     Removed("svm_rules", "iopm_page_width", seen=SVM_CACHE),

@@ -12,6 +12,11 @@ SAVE_AREA = "arch/x86/include/asm/svm.h: struct vmcb_save_area"
 LINUX_5_19 = after(
     LINUX_5_18,
     "5.19",
+    Added("cpuid", "V_VMSAVE_VMLOAD", seen=SVM_CAPS),
+    Added("cpuid", "LBRV", seen=SVM_CAPS),
+    Added("cpuid", "PAUSEFILTER", seen=SVM_CAPS),
+    Added("cpuid", "PFTHRESHOLD", seen=SVM_CAPS),
+    Added("cpuid", "VGIF", seen=SVM_CAPS),
     Added("behaviours", "svm_gif_of_vgif_block", seen=SVM_VGIF),
     Added("behaviours", "svm_offers_vgif", seen=SVM_CAPS),
     Added("behaviours", "svm_lbr_in_vmcb01", seen=SVM_MSR),

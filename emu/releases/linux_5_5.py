@@ -7,6 +7,9 @@ NESTED_VMX_CHECK_HOST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_host_
 NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
 PREPARE_VMCS02 = "arch/x86/kvm/vmx/nested.c: prepare_vmcs02"
 KVM_VCPU_LATCH_INIT = "arch/x86/kvm/x86.c: kvm_vcpu_latch_init"
+NESTED_VMX_PMU_ENTRY_EXIT_CTLS_UPDATE = (
+    "arch/x86/kvm/vmx/nested.c: nested_vmx_pmu_entry_exit_ctls_update"
+)
 
 LINUX_5_5 = after(
     LINUX_5_4,
@@ -15,4 +18,14 @@ LINUX_5_5 = after(
     Added("vmx_rules", "guest_perf_global_ctrl_reserved", seen=NESTED_VMX_CHECK_GUEST_STATE),
     Added("vmx_rules", "l2_perf_global_ctrl_exists", seen=PREPARE_VMCS02),
     Added("behaviours", "vendor_latches_init", seen=KVM_VCPU_LATCH_INIT),
+    Added(
+        "vmx_controls",
+        "LOAD_IA32_PERF_GLOBAL_CTRL_ENTRY",
+        seen=NESTED_VMX_PMU_ENTRY_EXIT_CTLS_UPDATE,
+    ),
+    Added(
+        "vmx_controls",
+        "LOAD_IA32_PERF_GLOBAL_CTRL_EXIT",
+        seen=NESTED_VMX_PMU_ENTRY_EXIT_CTLS_UPDATE,
+    ),
 )

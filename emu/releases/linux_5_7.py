@@ -6,6 +6,7 @@ from emu.releases.schema import Added, Removed, after
 STRUCT_KVM_NESTED_STATE = "arch/x86/include/uapi/asm/kvm.h: struct kvm_nested_state"
 VMX_SET_NESTED_STATE = "arch/x86/kvm/vmx/nested.c: vmx_set_nested_state"
 NESTED_VMX_CHECK_EPTP = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_eptp"
+NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
 
 LINUX_5_7 = after(
     LINUX_5_6,
@@ -14,4 +15,5 @@ LINUX_5_7 = after(
     Removed("vmx_rules", "owe_vmcs12_to_evmcs", seen=VMX_SET_NESTED_STATE),
     Added("vmx_rules", "request_evmcs_page", seen=VMX_SET_NESTED_STATE),
     Added("behaviours", "eptp_walk_of_5", seen=NESTED_VMX_CHECK_EPTP),
+    Added("vmx_controls", "EPT_PAGE_WALK_5", seen=NESTED_VMX_SETUP_CTLS_MSRS),
 )

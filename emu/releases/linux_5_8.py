@@ -24,6 +24,7 @@ STRUCT_VMCS12 = "arch/x86/kvm/vmx/vmcs12.h: struct vmcs12"
 LINUX_5_8 = after(
     LINUX_5_7,
     "5.8",
+    Added("behaviours", "svm_ioctls_without_nested", seen=SVM_GET),
     Added("svm_legalized", "iopm_base_pa_5_8", seen=SVM_LOAD),
     Added("svm_legalized", "msrpm_base_pa_5_8", seen=SVM_LOAD),
     Changed("svm_maximum_size", 4224, seen=SVM_GET),

@@ -10,6 +10,8 @@ VMX_VCPU_AFTER_SET_CPUID = "arch/x86/kvm/vmx/vmx.c: vmx_vcpu_after_set_cpuid"
 SYNC_VMCS02_TO_VMCS12_RARE = "arch/x86/kvm/vmx/nested.c: sync_vmcs02_to_vmcs12_rare"
 PREPARE_VMCS02 = "arch/x86/kvm/vmx/nested.c: prepare_vmcs02"
 KVM_ARCH_VCPU_IOCTL_SET_MPSTATE = "arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl_set_mpstate"
+NESTED_VMX_SETUP_CR_FIXED = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_cr_fixed"
+NESTED_CR4_VALID = "arch/x86/kvm/vmx/nested.h: nested_cr4_valid"
 
 LINUX_6_0 = after(
     LINUX_5_19,
@@ -21,4 +23,7 @@ LINUX_6_0 = after(
     Removed("behaviours", "syncs_bndcfgs", seen=SYNC_VMCS02_TO_VMCS12_RARE),
     Removed("vmx_rules", "l2_perf_global_ctrl_exists", seen=PREPARE_VMCS02),
     Added("behaviours", "mp_state_checks_value", seen=KVM_ARCH_VCPU_IOCTL_SET_MPSTATE),
+    Added("vmx_controls", "EMULATED_UMIP_IN_CR4", seen=NESTED_VMX_SETUP_CR_FIXED),
+    Added("vmx_rules", "host_cr4_reserved", seen=NESTED_CR4_VALID),
+    Added("vmx_rules", "guest_cr4_reserved", seen=NESTED_CR4_VALID),
 )

@@ -25,8 +25,12 @@ LINUX_6_17 = after(
     "6.17",
     Removed("behaviours", "svm_debugctl_drops_pins", seen=f"{SVM_MSR} (between 6.14 and 6.17)"),
     Added("behaviours", "quirks_accumulate", seen=KVM_VM_IOCTL_ENABLE_CAP_BETWEEN),
-    Removed("behaviours", "mp_state_minds_latched_init", seen=KVM_ARCH_VCPU_IOCTL_SET_MPSTATE_BETWEEN),
-    Removed("behaviours", "events_mind_latched_init", seen=KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS_BETWEEN),
+    Removed(
+        "behaviours", "mp_state_minds_latched_init", seen=KVM_ARCH_VCPU_IOCTL_SET_MPSTATE_BETWEEN
+    ),
+    Removed(
+        "behaviours", "events_mind_latched_init", seen=KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS_BETWEEN
+    ),
     Added("behaviours", "checks_debugctl", seen=VMX_IS_VALID_DEBUGCTL_BETWEEN),
     Added("vmx_rules", "guest_debugctl_reserved", seen=NESTED_VMX_CHECK_GUEST_STATE_BETWEEN),
 )

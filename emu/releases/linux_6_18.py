@@ -11,6 +11,9 @@ STRUCT_VMCS12 = "arch/x86/kvm/vmx/vmcs12.h: struct vmcs12"
 NESTED_CHECK_VM_ENTRY_CONTROLS = "arch/x86/kvm/vmx/nested.c: nested_check_vm_entry_controls"
 NESTED_VMX_CHECK_HOST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_host_state"
 NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
+NESTED_VMX_SETUP_BASIC = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_basic"
+NESTED_VMX_SETUP_ENTRY_CTLS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_entry_ctls"
+NESTED_VMX_SETUP_EXIT_CTLS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_exit_ctls"
 
 LINUX_6_18 = after(
     LINUX_6_17,
@@ -45,4 +48,7 @@ LINUX_6_18 = after(
     Added("vmx_rules", "guest_interrupt_ssp_table_canonical", seen=NESTED_VMX_CHECK_GUEST_STATE),
     Added("vmx_rules", "guest_ssp_upper_bits", seen=NESTED_VMX_CHECK_GUEST_STATE),
     Added("vmx_rules", "guest_ssp_upper_bits_la57", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("vmx_controls", "NO_HW_ERROR_CODE_CC", seen=NESTED_VMX_SETUP_BASIC),
+    Added("vmx_controls", "LOAD_CET_STATE_ENTRY", seen=NESTED_VMX_SETUP_ENTRY_CTLS),
+    Added("vmx_controls", "LOAD_CET_STATE_EXIT", seen=NESTED_VMX_SETUP_EXIT_CTLS),
 )

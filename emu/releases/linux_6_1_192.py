@@ -12,6 +12,7 @@ VMX_IS_VALID_DEBUGCTL = "arch/x86/kvm/vmx/vmx.c: vmx_is_valid_debugctl"
 NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
 KVM_IS_VALID_CR0 = "arch/x86/kvm/x86.c: kvm_is_valid_cr0"
 VMX_IS_VALID_CR0 = "arch/x86/kvm/vmx/vmx.c: vmx_is_valid_cr0"
+NESTED_VMX_SETUP_SECONDARY_CTLS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_secondary_ctls"
 
 LINUX_6_1_192 = after(
     LINUX_6_1,
@@ -33,5 +34,6 @@ LINUX_6_1_192 = after(
     Added("sregs_rules", "sregs_cr0_nw_needs_cd", seen=KVM_IS_VALID_CR0),
     Added("sregs_rules", "sregs_cr0_pg_needs_pe", seen=KVM_IS_VALID_CR0),
     Added("sregs_rules", "sregs_cr0_vmx_fixed", seen=VMX_IS_VALID_CR0),
+    Added("vmx_controls", "ENABLE_USER_WAIT_AND_PAUSE", seen=NESTED_VMX_SETUP_SECONDARY_CTLS),
     stable=True,
 )

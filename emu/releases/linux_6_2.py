@@ -6,6 +6,7 @@ from emu.releases.schema import Added, Removed, after
 SVM_INTERCEPTS = "arch/x86/kvm/svm/nested.c: recalc_intercepts"
 IS_VMX_FEATURE_CONTROL_MSR_VALID = "arch/x86/kvm/vmx/vmx.c: is_vmx_feature_control_msr_valid"
 VMX_SEGMENT_ACCESS_RIGHTS = "arch/x86/kvm/vmx/vmx.c: vmx_segment_access_rights"
+NESTED_VMX_SETUP_SECONDARY_CTLS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_secondary_ctls"
 
 LINUX_6_2 = after(
     LINUX_6_1,
@@ -13,4 +14,5 @@ LINUX_6_2 = after(
     Added("behaviours", "svm_cr8_reads_intercepted", seen=SVM_INTERCEPTS),
     Added("behaviours", "feature_control_ignores_cpuid", seen=IS_VMX_FEATURE_CONTROL_MSR_VALID),
     Removed("behaviours", "unusable_rights_alone", seen=VMX_SEGMENT_ACCESS_RIGHTS),
+    Added("vmx_controls", "ENABLE_USER_WAIT_AND_PAUSE", seen=NESTED_VMX_SETUP_SECONDARY_CTLS),
 )

@@ -17,8 +17,10 @@ from numba.core.registry import cpu_target
 from numba.core.typed_passes import NopythonTypeInference
 
 import vmcs.jit
-from vmcs.jit import jit
+from vmcs.jit import jit, jit_disabled
 from vmcs.warm import jitted_functions
+
+pytestmark = pytest.mark.skipif(jit_disabled(), reason="the environment disables compiling")
 
 PACKAGES = ("vmcs", "emu")
 FUNCTIONS = sorted(jitted_functions(PACKAGES), key=lambda function: function.name)

@@ -1,177 +1,7 @@
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.reference import naive_checks
 from vmcs import checks
-from vmcs.checks import (
-    ALL_BITS,
-    Kind,
-    Predicate,
-    Row,
-    Shape,
-    Vocabulary,
-    bits_clear,
-    bits_set,
-    compile_program,
-    describe,
-    effect,
-    equal,
-    every_failure,
-    first_stop,
-    has,
-    judge_records,
-    let,
-    returns,
-)
-
-NAMES = ("A", "B", "C", "D", "X", "Y")
-EDGES = (0, 1, 7, 15, 47, 48, 57, 63, 64, 0xFF, 1 << 31, 1 << 47, 1 << 63, ALL_BITS, 0x06, 0x700)
-values = st.one_of(st.sampled_from(EDGES), st.integers(0, ALL_BITS))
-operands = st.one_of(st.sampled_from(NAMES[:4]), values)
-sane = {
-    Shape.CANONICAL: st.sampled_from((48, 57)),
-    Shape.SHIFTED: values,
-    Shape.MSR_AREA: st.integers(0, 2**32 - 1),
-}
-
-
-@st.composite
-def predicates(draw):
-    shape = draw(st.sampled_from(list(Shape)))
-    b = draw(sane.get(shape, operands))
-    c = draw(st.integers(0, 63)) if shape is Shape.SHIFTED else draw(operands)
-    d = draw(st.integers(0, 63)) if shape in (Shape.MEMBER, Shape.NO_MEMBER) else draw(operands)
-    return Predicate(shape, draw(operands), b, c, d)
-
-
-@st.composite
-def programs(draw):
-    rows = []
-    for i in range(draw(st.integers(1, 6))):
-        kind = draw(st.sampled_from(list(Kind)))
-        when = tuple(draw(st.lists(predicates(), max_size=2)))
-        if kind is Kind.LET:
-            target = draw(st.sampled_from(("X", "Y")))
-            source = draw(st.sampled_from(NAMES[:4]))
-            row = let(target, source, draw(values), draw(st.integers(0, 63)), when)
-            rows.append(row._replace(name=f"let {i}"))
-        else:
-            rows.append(Row(kind, f"row {i}", "section", draw(predicates()), when))
-    return rows
-
-
-words_of = st.fixed_dictionaries(dict.fromkeys(NAMES, values))
-
-
-def load(vocabulary, words):
-    array = vocabulary.words()
-    for name, value in words.items():
-        array[vocabulary.index(name)] = value
-    return array
-
-
-@given(programs(), words_of)
-def test_walk_agrees_with_the_naive_oracle(rows, words):
-    vocabulary = Vocabulary(NAMES)
-    program = compile_program(rows, vocabulary)
-    array = load(vocabulary, words)
-    met = np.zeros(1, np.int64)
-    stop = program.row_at(first_stop(program.steps, program.predicates, array, met))
-    name, effects, derived = naive_checks.walk(rows, words)
-
-    assert name == (stop.name if stop else None)
-    assert effects == [row.name for bit, row in enumerate(program.effects) if met[0] >> bit & 1]
-    assert derived["X"] == int(array[vocabulary.index("X")])
-
-
-@given(programs(), words_of)
-def test_every_failure_agrees_with_the_naive_oracle(rows, words):
-    vocabulary = Vocabulary(NAMES)
-    program = compile_program(rows, vocabulary)
-    failed = np.zeros(len(program.rows), np.uint8)
-    array = load(vocabulary, words)
-    count = every_failure(program.steps, program.predicates, array, failed)
-    names = [row.name for row, bad in zip(program.rows, failed, strict=True) if bad]
-
-    assert naive_checks.failures(rows, words) == names
-    assert count == len(names)
-
-
-@given(programs(), words_of)
-def test_plain_python_walks_as_the_compiled_code_does(rows, words):
-    vocabulary = Vocabulary(NAMES)
-    program = compile_program(rows, vocabulary)
-    outcomes = []
-    for walk in (first_stop, first_stop.py_func):
-        array, met = load(vocabulary, words), np.zeros(1, np.int64)
-        with np.errstate(all="ignore"):
-            stop = walk(program.steps, program.predicates, array, met)
-        outcomes.append((int(stop), int(met[0]), array.tolist()))
-
-    assert outcomes[0] == outcomes[1]
-
-
-def test_records_are_judged_as_single_walks_are():
-    vocabulary = Vocabulary(NAMES)
-    rows = [
-        bits_clear("high", "s", "A", 0xFF00_0000),
-        equal("same", "s", "B", "C"),
-        effect("met", "s"),
-        bits_set("limit", "s", "D", 1, has("A", 2)),
-    ]
-    program = compile_program(rows, vocabulary)
-    random = np.random.default_rng(7)
-    records = random.integers(0, 256, (500, 16), np.uint8)
-    records[:, 3] &= random.integers(0, 2, 500, np.uint8)
-    records[::2, 4:6] = records[::2, 8:10]
-    fields = np.array([[0, 4, vocabulary.index("A")], [4, 2, vocabulary.index("B")]])
-    fields = np.vstack([fields, [8, 2, vocabulary.index("C")], [12, 1, vocabulary.index("D")]])
-    stops = np.zeros(len(records), np.int64)
-    judge_records(records, fields, vocabulary.words(), program.steps, program.predicates, stops)
-    expected = []
-    for record in records:
-        raw = record.tobytes()
-        words = dict.fromkeys(NAMES, 0)
-        for offset, width, name in ((0, 4, "A"), (4, 2, "B"), (8, 2, "C"), (12, 1, "D")):
-            words[name] = int.from_bytes(raw[offset : offset + width], "little")
-        name = naive_checks.walk(rows, words)[0]
-        expected.append(program.positions[name] if name else len(rows))
-
-    assert expected == stops.tolist()
-    assert set(expected) == {0, 1, 3, 4}
-
-
-def test_unknown_words_and_repeated_names_are_refused():
-    vocabulary = Vocabulary(NAMES)
-
-    with pytest.raises(ValueError, match="row 'a' names an unknown word 'NOWHERE'"):
-        compile_program([bits_clear("a", "s", "NOWHERE", 1)], vocabulary)
-    with pytest.raises(ValueError, match="two rows are named 'a'"):
-        compile_program([bits_clear("a", "s", "A", 1)] * 2, vocabulary)
-    with pytest.raises(ValueError, match="no row is named missing"):
-        compile_program([bits_clear("a", "s", "A", 1)], vocabulary, {"missing"})
-    with pytest.raises(ValueError, match="a word is named twice: A"):
-        Vocabulary(("A", "A"))
-
-
-def test_only_enforced_rows_and_derived_words_are_kept():
-    rows = [let("X", "A"), bits_clear("a", "s", "X", 1), bits_clear("b", "s", "X", 2)]
-    program = compile_program(rows, Vocabulary(NAMES), {"b"})
-
-    assert [row.name for row in program.rows] == ["let X", "b"]
-
-
-def test_a_return_hides_what_stands_behind_it():
-    rows = [returns("done", "s", has("A", 1)), bits_clear("late", "s", "A", 1)]
-    vocabulary = Vocabulary(NAMES)
-    program = compile_program(rows, vocabulary)
-    words = load(vocabulary, {"A": 1})
-    failed = np.zeros(2, np.uint8)
-
-    assert every_failure(program.steps, program.predicates, words, failed) == 0
-    assert first_stop(program.steps, program.predicates, words, np.zeros(1, np.int64)) == 0
+from vmcs.checks import Kind, Predicate, Shape, bits_clear, describe, equal, has, under
 
 
 @pytest.mark.parametrize("shape", list(Shape), ids=lambda shape: shape.name)
@@ -184,3 +14,16 @@ def test_every_shape_can_be_described(shape):
 def test_describe_names_constants_in_hexadecimal():
     assert describe(Predicate(Shape.BITS_CLEAR, "A", 0xF0)) == "A has no bit of 0xf0"
     assert describe(checks.has_any("A")) == "A is not zero"
+
+
+def test_a_group_says_its_section_once():
+    rows = under("Group", bits_clear("a", "", "A", 1), bits_clear("b", "Own", "A", 1))
+
+    assert ["Group", "Own"] == [row.section for row in rows]
+
+
+def test_a_row_knows_the_words_that_it_reads():
+    row = equal("a", "s", "A", "B", 0xFF, has("C", 1), 22)
+
+    assert (Kind.CHECK, ("A", "B"), 22) == (row.kind, row.words, row.result)
+    assert (has("C", 1),) == row.when

@@ -24,6 +24,8 @@ PAIRS = np.dtype([("key", "<u8"), ("value", "<u8")])
 
 words = st.integers(0, 2**64 - 1)
 
+compiles = pytest.mark.skipif(jit_disabled(), reason="the environment disables compiling")
+
 
 class Step(IntEnum):
     """What `step` does."""
@@ -42,6 +44,11 @@ def folded(values, start):
     for i in range(values.size):
         start = scrambled(start, values[i])
     return start
+
+
+@jit("uint64(uint64, uint64)")
+def product_of_results(a, b):
+    return scrambled(a, b) * scrambled(b, a)
 
 
 @jit("uint64(uint64)")
@@ -94,7 +101,12 @@ def python(code, **environment):
         text=True,
         check=True,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={
+            **os.environ,
+            "NESTLING_DISABLE_JIT": "0",
+            "NUMBA_DISABLE_JIT": "0",
+            **environment,
+        },
     )
     return done.stdout.split()
 
@@ -105,6 +117,14 @@ def test_words_wrap_the_same_in_both_forms(a, b):
 
     assert expected == scrambled(a, b)
     assert expected == scrambled.plain(a, b)
+
+
+@given(words, words)
+def test_results_of_calls_wrap_too(a, b):
+    expected = scrambled(a, b) * scrambled(b, a) % 2**64
+
+    assert expected == product_of_results(a, b)
+    assert expected == product_of_results.plain(a, b)
 
 
 @given(st.lists(words, max_size=6), words)
@@ -176,6 +196,7 @@ def test_only_functions_are_jitted():
         intrinsic("void()", print)
 
 
+@compiles
 def test_a_global_that_cannot_be_told_by_its_value_is_named():
     changing = {"a": 1}
 
@@ -203,6 +224,7 @@ def unheard_of(word):
     return word
 
 
+@compiles
 def test_a_function_that_the_processor_cannot_run_says_what_it_needs():
     assert ["unheard_of"] == needs_what_no_processor_has.missing()
     assert 5 == needs_what_no_processor_has.plain(5)
@@ -227,6 +249,7 @@ def test_features_of_a_chosen_processor_are_not_taken_for_granted(monkeypatch):
 # Tiers --------------------------------------------------------------------------------------------
 
 
+@compiles
 def test_the_first_calls_run_as_python():
     plain = []
     add = Jitted(scrambled.py_func, scrambled.texts)
@@ -238,6 +261,7 @@ def test_the_first_calls_run_as_python():
     assert add.is_compiled
 
 
+@compiles
 def test_a_large_call_compiles_at_once():
     sizes = []
     fold = Jitted(folded.py_func, folded.texts)

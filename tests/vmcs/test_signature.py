@@ -9,8 +9,8 @@ from vmcs.signature import (
     INTEGERS,
     JitType,
     accepts,
-    as_argument,
-    as_result,
+    as_python,
+    as_typed,
     describe,
     parse_signature,
 )
@@ -71,19 +71,21 @@ def test_integers_wrap_to_their_width(name, value):
     info = np.iinfo(name)
     expected = (value - int(info.min)) % 2**info.bits + int(info.min)
 
-    assert expected == int(as_argument(JitType(name), value))
-    assert expected == as_result(JitType(name), value)
-    assert np.dtype(name) == as_argument(JitType(name), value).dtype
-    assert type(as_result(JitType(name), value)) is int
+    typed = as_typed(JitType(name), value)
+
+    assert expected == int(typed)
+    assert np.dtype(name) == typed.dtype
+    assert expected == as_python(typed)
+    assert type(as_python(typed)) is int
 
 
-def test_results_are_python_values():
+def test_results_become_python_values():
     pair = TYPES["UniTuple(uint64, 2)"]
 
-    assert (1, 2**64 - 1) == as_result(pair, (np.uint64(1), -1))
-    assert as_result(JitType("boolean"), np.bool_(True)) is True
-    assert as_result(JitType("void"), 5) is None
-    assert 0.5 == as_result(JitType("float64"), np.float32(0.5))
+    assert (1, 2**64 - 1) == as_python(as_typed(pair, (np.uint64(1), -1)))
+    assert as_python(as_typed(JitType("boolean"), 1)) is True
+    assert as_python(as_typed(JitType("void"), 5)) is None
+    assert 0.5 == as_python(as_typed(JitType("float64"), np.float32(0.5)))
 
 
 READ_ONLY = np.zeros(4, np.uint64)

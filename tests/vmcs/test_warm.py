@@ -105,6 +105,15 @@ def test_a_changed_source_is_not_warm(project):
     assert (False, 2) == (again["before"], again["count"])
 
 
+def test_a_few_sources_are_remembered(project):
+    words = project / "small" / "words.py"
+    for step in range(5):
+        words.write_text(f"{INNER}\n# {step}\n")
+        report(project)
+
+    assert 3 == len(list(project.glob("cache/jit/*/warm-*")))
+
+
 def test_a_function_that_does_not_compile_is_named(project):
     (project / "small" / "wrong.py").write_text(BROKEN)
     failed = report(project)

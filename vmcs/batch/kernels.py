@@ -228,9 +228,17 @@ def copy_anew(
         fence()
 
 
+@jit("int64(int64, int64, boolean, uint8[::1])")
+def noted(lowest: int, column: int, same: bool, differs: Bytes) -> int:
+    """Write whether a column differs; the lowest column so far that does."""
+    differs[column] = 0 if same else 1
+    return lowest if same else min(lowest, column)
+
+
 @jit(
     "void(const uint8[::1], int64, int64, const uint8[::1], int64, int64, const int64[::1],"
-    " const int64[::1], const int64[::1], uint8[:, ::1], int64[::1])"
+    " const int64[::1], const int64[::1], const int64[::1], const int64[::1], uint8[:, ::1],"
+    " int64[::1])"
 )
 def compare(
     left: Bytes,
@@ -242,6 +250,8 @@ def compare(
     ops: Table,
     bounds: Table,
     columns: Table,
+    left_lines: Table,
+    right_lines: Table,
     differs: Bytes,
     first: Table,
 ) -> None:
@@ -251,21 +261,25 @@ def compare(
     where none does.
     """
     for i in range(first.size):
-        at = left_start + i * left_stride
-        other = right_start + i * right_stride
+        a = left_start + i * left_stride
+        b = right_start + i * right_stride
+        ahead = min(i + AHEAD, first.size - 1)
+        for k in range(np.uint64(left_lines.size)):
+            prefetch(left, left_start + ahead * left_stride + left_lines[k])
+        for k in range(np.uint64(right_lines.size)):
+            prefetch(right, right_start + ahead * right_stride + right_lines[k])
+        row = differs[i]
         lowest = columns.size
-        for k in range(np.uint64(columns.size)):
-            a = at + (ops[k] & LOW)
-            b = other + (ops[k] >> 32)
-            if k < np.uint64(bounds[WIDE]):
-                same = load_u64(left, a) == load_u64(right, b)
-            elif k < np.uint64(bounds[HALF]):
-                same = load_u32(left, a) == load_u32(right, b)
-            elif k < np.uint64(bounds[QUARTER]):
-                same = load_u16(left, a) == load_u16(right, b)
-            else:
-                same = load_u8(left, a) == load_u8(right, b)
-            differs[i, columns[k]] = 0 if same else 1
-            if not same:
-                lowest = min(lowest, columns[k])
+        for k in range(np.uint64(bounds[FIRST]), np.uint64(bounds[WIDE])):
+            same = load_u64(left, a + (ops[k] & LOW)) == load_u64(right, b + (ops[k] >> 32))
+            lowest = noted(lowest, columns[k], same, row)
+        for k in range(np.uint64(bounds[WIDE]), np.uint64(bounds[HALF])):
+            same = load_u32(left, a + (ops[k] & LOW)) == load_u32(right, b + (ops[k] >> 32))
+            lowest = noted(lowest, columns[k], same, row)
+        for k in range(np.uint64(bounds[HALF]), np.uint64(bounds[QUARTER])):
+            same = load_u16(left, a + (ops[k] & LOW)) == load_u16(right, b + (ops[k] >> 32))
+            lowest = noted(lowest, columns[k], same, row)
+        for k in range(np.uint64(bounds[QUARTER]), np.uint64(bounds[END])):
+            same = load_u8(left, a + (ops[k] & LOW)) == load_u8(right, b + (ops[k] >> 32))
+            lowest = noted(lowest, columns[k], same, row)
         first[i] = -1 if lowest == columns.size else lowest

@@ -61,6 +61,8 @@ class Comparison(NamedTuple):
     ops: Table
     bounds: Table
     columns: Table
+    left_lines: Table
+    right_lines: Table
 
 
 @lru_cache(maxsize=256)
@@ -132,7 +134,14 @@ def plan_compare(
         words.append((here.width, here.offset, there.offset, column))
     words.sort(key=lambda word: WIDTHS.index(word[0]))
     ops, bounds = _by_width([word[:3] for word in words])
-    return Comparison(full, ops, bounds, _vector([word[3] for word in words]))
+    return Comparison(
+        full,
+        ops,
+        bounds,
+        _vector([word[3] for word in words]),
+        _lines((word[1], word[0]) for word in words),
+        _lines((word[2], word[0]) for word in words),
+    )
 
 
 def common_names(left: RecordLayout, right: RecordLayout) -> tuple[str, ...]:

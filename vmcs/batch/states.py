@@ -34,7 +34,7 @@ _gather = _tiered(kernels.gather, lambda *a: a[6].size)
 _scatter = _tiered(kernels.scatter, lambda *a: a[0].size)
 _copy_into = _tiered(kernels.copy_into, lambda *a: a[6] * a[7].size)
 _copy_anew = _tiered(kernels.copy_anew, lambda *a: a[7] * a[8].size)
-_compare = _tiered(kernels.compare, lambda *a: a[9].size)
+_compare = _tiered(kernels.compare, lambda *a: a[11].size)
 
 
 class Differences(NamedTuple):
@@ -300,7 +300,8 @@ class StateBatch:
         first = np.empty(self.count, np.int64)
         _compare(
             *(self.data, self.start, self.stride, other.data, other.start, other.stride),
-            *(comparison.ops, comparison.bounds, comparison.columns, differs, first),
+            *(comparison.ops, comparison.bounds, comparison.columns),
+            *(comparison.left_lines, comparison.right_lines, differs, first),
         )
         return Differences(comparison.names, differs.view(np.bool_), first)
 

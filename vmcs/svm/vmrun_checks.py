@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vmcs.byte_layout import FieldAt
+from vmcs.check_programs import Vocabulary
 from vmcs.checks import (
     ALL_BITS,
     Predicate,
     Row,
     Shape,
-    Vocabulary,
     at_most,
     bits_clear,
     bits_set,

@@ -11,6 +11,7 @@ The row's `meaning` is the VMCS field that the member holds.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -242,6 +243,7 @@ TAIL: Final = FieldAt(
 )
 
 
+@cache
 def vmcs12_rows(*added: str | FieldAt) -> tuple[FieldAt, ...]:
     """Rows of the layout with the given additions, by offset.
 

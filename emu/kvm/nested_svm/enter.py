@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.kvm.nested_svm.state import Vmcb
+from emu.kvm.nested_svm.state import ControlBlock
 from vmcs.nested_state import INVALID_GPA
-from vmcs.svm.control_bits import INT_CTL, MiscControl, MiscControl2, TlbControl
-from vmcs.svm.intercepts import Intercept, intercept
+from vmcs.svm.control_bits import INT_CTL, MiscControl2, TlbControl
+from vmcs.svm.intercepts import intercept
 
 if TYPE_CHECKING:
     from emu.kvm.svm import Svm
@@ -25,6 +25,14 @@ V_GIF_ENABLE, V_NMI_ENABLE = INT_CTL["V_GIF_ENABLE"].mask, INT_CTL["V_NMI_ENABLE
 V_NMI_PENDING, V_NMI_BLOCKING = INT_CTL["V_NMI"].mask, INT_CTL["V_NMI_MASK"].mask
 V_NMI_BITS: Final = V_NMI_ENABLE | V_NMI_PENDING | V_NMI_BLOCKING
 OF_L1: Final = V_INTR_MASKING | V_GIF | V_GIF_ENABLE
+
+CR8_READ, CR8_WRITE, VINTR, VMMCALL, VMLOAD, VMSAVE = (
+    1 << intercept(name).position
+    for name in ("CR8_READ", "CR8_WRITE", "VINTR", "VMMCALL", "VMLOAD", "VMSAVE")
+)
+VMSAVE_VMLOAD_ENABLE: Final = int(MiscControl2.VMSAVE_VMLOAD_ENABLE)
+LBR_ENABLE: Final = int(MiscControl2.LBR_VIRTUALIZATION_ENABLE)
+VMLOAD_AND_VMSAVE: Final = VMLOAD | VMSAVE
 
 # Members that L2 has from vmcb12 as they are (nested_vmcb02_prepare_control).
 _TAKEN: Final = ("int_vector", "int_state", "event_inj", "event_inj_err")
@@ -83,10 +91,10 @@ def _prepare_vmcb02(svm: Svm) -> None:
         ):
             vmcb02[name] = vmcb12[name] if svm.guest_has(feature) else 0
         usable = 0
-        if svm.guest_has("V_VMSAVE_VMLOAD") and vmcb12["misc_ctl"] & MiscControl.NP_ENABLE:
-            usable |= MiscControl2.VMSAVE_VMLOAD_ENABLE
+        if svm.guest_has("V_VMSAVE_VMLOAD") and svm.nested_npt:
+            usable |= VMSAVE_VMLOAD_ENABLE
         if svm.guest_has("LBRV"):
-            usable |= MiscControl2.LBR_VIRTUALIZATION_ENABLE
+            usable |= LBR_ENABLE
         vmcb02["misc_ctl2"] = vmcb12["misc_ctl2"] & usable
 
 
@@ -97,26 +105,19 @@ def merge_intercepts(svm: Svm) -> None:
     """
     l1 = svm.vmcb01 if svm.two_blocks else svm.vmcb02
     vmcb12 = svm.nested.vmcb12
-    words = list(l1.intercepts)
+    vector = l1.intercept_vector()
     if vmcb12["int_ctl"] & V_INTR_MASKING:
-        _drop(words, intercept("CR8_WRITE"))
+        vector &= ~CR8_WRITE
         if not svm.does("svm_cr8_reads_intercepted"):
-            _drop(words, intercept("CR8_READ"))
+            vector &= ~CR8_READ
         if not svm.does("svm_vintr_by_rflags_of_l1") or not l1["rflags"] & RFLAGS_IF:
-            _drop(words, intercept("VINTR"))
+            vector &= ~VINTR
     if not svm.does("svm_keeps_vmmcall_intercept"):
-        _drop(words, intercept("VMMCALL"))
-    words = [mine | theirs for mine, theirs in zip(words, vmcb12.intercepts, strict=True)]
-    virtual = svm.vmcb["misc_ctl2"] & MiscControl2.VMSAVE_VMLOAD_ENABLE
-    if not (svm.two_blocks and virtual):
-        for name in ("VMLOAD", "VMSAVE"):
-            row = intercept(name)
-            words[row.word] |= row.mask
-    svm.vmcb.intercepts = words
-
-
-def _drop(words: list[int], row: Intercept) -> None:
-    words[row.word] &= ~row.mask
+        vector &= ~VMMCALL
+    vector |= vmcb12.intercept_vector()
+    if not (svm.two_blocks and svm.vmcb["misc_ctl2"] & VMSAVE_VMLOAD_ENABLE):
+        vector |= VMLOAD_AND_VMSAVE
+    svm.vmcb.set_intercept_vector(vector)
 
 
 def save_l1_controls(svm: Svm) -> None:
@@ -124,7 +125,7 @@ def save_l1_controls(svm: Svm) -> None:
     _copy_controls(svm, svm.vmcb, svm.vmcb02)
 
 
-def _copy_controls(svm: Svm, source: Vmcb, destination: Vmcb) -> None:
+def _copy_controls(svm: Svm, source: ControlBlock, destination: ControlBlock) -> None:
     asid = destination[_ASID]
     destination.take(source.view, svm.forms.cached)
     destination[_ASID] = asid

@@ -6,7 +6,8 @@ The groups of members and the changes are rows of `vmcs.svm.kvm_forms`; the fact
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -28,21 +29,52 @@ class Change(NamedTuple):
     added: int
 
 
+class GuestForms(NamedTuple):
+    """What SET makes of the controls of one guest; of misc_ctl it keeps the bits `misc_ctl`."""
+
+    changes: tuple[Change, ...]
+    misc_ctl: int
+
+
+class Carried(NamedTuple):
+    """The facts of a release that say what it carries of a VMCB."""
+
+    control: frozenset[str]
+    save: frozenset[str]
+    legalized: frozenset[str]
+    save_bytes: int
+
+
+def forms_of(release: Release, supported: frozenset[str]) -> Forms:
+    """The forms of a release where KVM itself supports the features `supported`."""
+    carried = Carried(
+        release.names("svm_control"),
+        release.names("svm_save"),
+        release.names("svm_legalized"),
+        release.number("svm_save_bytes"),
+    )
+    return _forms(carried, supported)
+
+
+@cache
+def _forms(carried: Carried, supported: frozenset[str]) -> Forms:
+    return Forms(carried, supported)
+
+
 class Forms:
     """Slices of a VMCB that a release caches, emits and loads into vmcb01.
 
     `supported` are the features that KVM itself supports: a group that needs another is left alone.
     """
 
-    def __init__(self, release: Release, supported: frozenset[str]) -> None:
-        names = sorted(release.names("svm_control"))
-        legalized = release.names("svm_legalized")
+    def __init__(self, carried: Carried, supported: frozenset[str]) -> None:
+        names, legalized, size = sorted(carried.control), carried.legalized, carried.save_bytes
         self.cached = _slices(names, supported)
         self.emitted = _slices([name for name in names if GROUPS[name].emitted], supported)
-        self.loaded = _slices(sorted(release.names("svm_save")), supported)
-        size = release.number("svm_save_bytes")
+        self.loaded = _slices(sorted(carried.save), supported)
         self.save_area = slice(SAVE_OFFSET, SAVE_OFFSET + size)
         self.bytes_read = VMCB12_OFFSET + SAVE_OFFSET + size
+        self._guests: dict[frozenset[str], GuestForms] = {}
         self._legalized = tuple(row for row in LEGALIZED if row.name in legalized)
         self.l1_changes = tuple(
             _change(row)
@@ -54,23 +86,22 @@ class Forms:
         start = member(row.member).offset
         return any(part.start <= start < part.stop for part in self.loaded)
 
-    def _for_guest(self, guest_has: Callable[[str], bool]) -> Iterator[Legalized]:
+    def for_guest(self, features: frozenset[str]) -> GuestForms:
+        """What SET makes of the controls of a guest with these features."""
+        found = self._guests.get(features)
+        if found is None:
+            found = self._guests[features] = self._of_guest(features)
+        return found
+
+    def _of_guest(self, features: frozenset[str]) -> GuestForms:
+        changes, misc_ctl = [], ALL64
         for row in self._legalized:
-            controls = member(row.member).offset < SAVE_OFFSET
-            if controls and not (row.unless and guest_has(row.unless)):
-                yield row
-
-    def control_changes(self, guest_has: Callable[[str], bool]) -> tuple[Change, ...]:
-        """What SET makes of the controls that it caches, for a guest with these features."""
-        return tuple(_change(row) for row in self._for_guest(guest_has))
-
-    def cached_bits(self, name: str, guest_has: Callable[[str], bool]) -> int:
-        """The bits of member `name` that SET caches for a guest with these features."""
-        kept = ALL64
-        for row in self._for_guest(guest_has):
-            if row.member == name:
-                kept &= ~row.clear
-        return kept
+            if member(row.member).offset >= SAVE_OFFSET or row.unless in features:
+                continue
+            changes.append(_change(row))
+            if row.member == "misc_ctl":
+                misc_ctl &= ~row.clear
+        return GuestForms(tuple(changes), misc_ctl)
 
 
 def _slices(names: Iterable[str], supported: frozenset[str]) -> tuple[slice, ...]:
@@ -82,3 +113,14 @@ def _change(row: Legalized) -> Change:
     place = member(row.member)
     size = place.size // place.count
     return Change(WORDS[size], place.offset + size * row.element, ALL64 & ~row.clear, row.set)
+
+
+def slices_of(names: Iterable[str]) -> tuple[slice, ...]:
+    """The bytes of single members, as few slices of a VMCB as possible."""
+    made: list[slice] = []
+    for row in sorted((member(name) for name in names), key=lambda row: row.offset):
+        if made and made[-1].stop == row.offset:
+            made[-1] = slice(made[-1].start, row.end)
+        else:
+            made.append(slice(row.offset, row.end))
+    return tuple(made)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from emu.kvm.svm import Svm
 
 _HEADER: Final = Struct("<HHIQQ104x")
+GUEST_MODE, RUN_PENDING = int(NestedFlag.GUEST_MODE), int(NestedFlag.RUN_PENDING)
+GIF_SET, SVM = int(NestedFlag.GIF_SET), int(Format.SVM)
 _NOTHING: Final = bytes(VMCB_SIZE)
 
 
@@ -26,16 +28,16 @@ def get_nested_state(svm: Svm, buffer: bytearray, size: int) -> int:
     nested = svm.nested
     flags, vmcb_pa, gpat, needed = 0, 0, 0, HEADER_SIZE
     if nested.in_guest_mode:
-        flags |= NestedFlag.GUEST_MODE
+        flags |= GUEST_MODE
         vmcb_pa = nested.vmcb12_gpa
         needed = SIZE_WITH_VMCB12
         if svm.l2_has_own_pat:
             gpat = svm.vmcb["g_pat"]
         if nested.run_pending:
-            flags |= NestedFlag.RUN_PENDING
+            flags |= RUN_PENDING
     if svm.gif:
-        flags |= NestedFlag.GIF_SET
-    _HEADER.pack_into(buffer, 0, flags, Format.SVM, needed, vmcb_pa, gpat)
+        flags |= GIF_SET
+    _HEADER.pack_into(buffer, 0, flags, SVM, needed, vmcb_pa, gpat)
     if not nested.in_guest_mode:
         return needed
     out = memoryview(buffer)[VMCB12_OFFSET:SIZE_WITH_VMCB12]

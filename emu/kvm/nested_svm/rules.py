@@ -119,7 +119,7 @@ HEADER_RULES = (
         bits_clear("vmcb_pa_width", "", "VMCB_PA", "PHYSICAL_RESERVED"),
         at_least("size_covers_vmcb", "", "SIZE", SIZE_WITH_VMCB12, SIZE_OF_HEADER),
         at_least("control_area_readable", "", "STATE_BYTES", VMCB12_SAVE_OFFSET, HEADER, EFAULT),
-        at_least("save_area_readable", "", "STATE_BYTES", "VMCB_BYTES", CONTROL_AREA, EFAULT),
+        at_least("save_area_readable", "", "STATE_BYTES", "SAVE_AREA_END", CONTROL_AREA, EFAULT),
     ),
 )
 

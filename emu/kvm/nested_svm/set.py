@@ -12,6 +12,7 @@ import numpy as np
 from emu.kvm.nested_svm.enter import leave_guest_mode, prepare_controls, save_l1_controls
 from emu.kvm.nested_svm.rules import PAGE_OFFSET, set_program
 from emu.kvm.nested_svm.words import BLOB_WORDS, ENVIRONMENT_WORDS
+from emu.kvm.rule_program import PreparedWalk
 from vmcs.checks import Kind
 from vmcs.nested_state import SIZE_WITH_VMCB12, VMCB12_OFFSET, NestedFlag
 from vmcs.svm.intercepts import ExceptionIntercept
@@ -39,20 +40,27 @@ def set_nested_state(svm: Svm, state: memoryview) -> int:
 
     Source: arch/x86/kvm/svm/nested.c: svm_set_nested_state.
     """
+    program, record, words = prepared(svm, state)
+    row = program.walk_record(record, words)
+    whole = memoryview(record)
+    for name in program.effects:
+        EFFECTS[name](svm, whole)
+    if row is None:
+        return 0
+    if row.kind is Kind.CHECK:
+        raise program.refusal(row, words)
+    return program.result(row, words)
+
+
+def prepared(svm: Svm, state: memoryview) -> PreparedWalk:
+    """The program, the record and the words with which SET would walk `state` now."""
     program = set_program(svm.release)
     readable = len(state)
     if readable < SIZE_WITH_VMCB12:
         state = memoryview(bytes(state).ljust(SIZE_WITH_VMCB12, b"\0"))
     words = program.template.copy()
     words[_FIRST : _FIRST + len(ENVIRONMENT_WORDS)] = environment(svm, state, readable)
-    row = program.walk_record(np.frombuffer(state, np.uint8), words)
-    for name in program.effects:
-        EFFECTS[name](svm, state)
-    if row is None:
-        return 0
-    if row.kind is Kind.CHECK:
-        raise program.refusal(row, words)
-    return program.result(row, words)
+    return PreparedWalk(program, np.frombuffer(state, np.uint8), words)
 
 
 def environment(svm: Svm, state: memoryview, readable: int) -> tuple[int, ...]:
@@ -69,7 +77,7 @@ def environment(svm: Svm, state: memoryview, readable: int) -> tuple[int, ...]:
         vcpu.cr3_reserved,
         vcpu.cr4_reserved,
         vcpu.efer_reserved,
-        svm.misc_ctl_cached,
+        svm.guest_forms.misc_ctl,
         svm.exception_vectors,
         vcpu.host.parameters.npt,
         svm.shared_pat,
@@ -135,7 +143,7 @@ def load_controls(svm: Svm, state: memoryview) -> None:
     """
     svm.nested.vmcb12_gpa = _word(state, "VMCB_PA")
     svm.nested.vmcb12.take(_vmcb_of(state), svm.forms.cached)
-    svm.nested.vmcb12.change(svm.control_changes)
+    svm.nested.vmcb12.change(svm.guest_forms.changes)
 
 
 def load_gpat(svm: Svm, state: memoryview) -> None:

@@ -4,79 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from struct import Struct
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from emu.kvm.nested_svm.forms import WORDS, Change
+from emu.kvm.nested_svm.forms import Change
+from vmcs.batch.control_structures import Vmcb
 from vmcs.nested_state import INVALID_GPA
-from vmcs.svm.vmcb import VMCB, VMCB_MEMBERS, VMCB_SIZE
+from vmcs.svm.vmcb import member
 
-_PLACES: Final = {
-    row.name: (WORDS[row.size], row.offset)
-    for row in VMCB_MEMBERS
-    if row.count == 1 and row.size in WORDS
-}
-INTERCEPTS: Final = Struct("<6I")
+INTERCEPT_BYTES: Final = member("intercepts").size
 
 
-class Vmcb:
-    """One control block: a row of a batch of VMCBs, read and written by member name."""
+class ControlBlock(Vmcb):
+    """One VMCB: members by name, e.g. ``block["cs.base"]``, and what KVM moves between two."""
 
-    __slots__ = ("row", "view")
-
-    def __init__(self, row: NDArray[np.uint8] | None = None) -> None:
-        self.row = np.zeros(VMCB_SIZE, np.uint8) if row is None else row
-        self.view = self.row.data
-
-    def __getitem__(self, name: str) -> int:
-        """The value of a member, e.g. ``int_ctl`` or ``cs.attrib``; raises `KeyError`."""
-        layout, offset = _PLACES[name]
-        value: int = layout.unpack_from(self.view, offset)[0]
-        return value
-
-    def __setitem__(self, name: str, value: int) -> None:
-        """Store `value` in a member; raises `KeyError` for a name that is none."""
-        layout, offset = _PLACES[name]
-        layout.pack_into(self.view, offset, value)
+    __slots__ = ()
 
     def __str__(self) -> str:
         """Every member that is not zero, a line each."""
-        values = ((row.name, self.record[row.name]) for row in VMCB_MEMBERS)
-        return "\n".join(f"{name} {value}" for name, value in values if np.any(value))
+        return "\n".join(f"{name} {value:#x}" for name, value in self.fields().items() if value)
 
     @property
-    def record(self) -> np.void:
-        """The block as a record of the dtype `vmcs.svm.vmcb.VMCB`."""
-        found: np.void = self.row.view(VMCB)[0]
-        return found
+    def view(self) -> memoryview:
+        """The bytes, to read and to write."""
+        return self._data
 
-    @property
-    def intercepts(self) -> tuple[int, ...]:
-        """The six words of the intercept vector."""
-        return INTERCEPTS.unpack_from(self.view)
+    def intercept_vector(self) -> int:
+        """The intercept vector as one number: bit `Intercept.position` is an intercept."""
+        return int.from_bytes(self._data[:INTERCEPT_BYTES], "little")
 
-    @intercepts.setter
-    def intercepts(self, words: Iterable[int]) -> None:
-        INTERCEPTS.pack_into(self.view, 0, *words)
+    def set_intercept_vector(self, vector: int) -> None:
+        """Replace the intercept vector."""
+        self._data[:INTERCEPT_BYTES] = vector.to_bytes(INTERCEPT_BYTES, "little")
 
     def take(self, other: memoryview, parts: Iterable[slice]) -> None:
         """Copy `parts` of the bytes of another block."""
-        view = self.view
+        data = self._data
         for part in parts:
-            view[part] = other[part]
+            data[part] = other[part]
 
     def change(self, changes: Iterable[Change]) -> None:
         """Make of some words what KVM makes of them."""
-        view = self.view
+        data = self._data
         for word, offset, kept, added in changes:
-            word.pack_into(view, offset, word.unpack_from(view, offset)[0] & kept | added)
+            word.pack_into(data, offset, word.unpack_from(data, offset)[0] & kept | added)
 
     def clear(self) -> None:
         """Make every byte zero."""
-        self.row[:] = 0
+        self._data[:] = bytes(len(self._data))
 
 
 @dataclass
@@ -95,4 +69,4 @@ class NestedState:
     initialized: bool = False
     pages_requested: bool = False
     recalculate_msrpm: bool = False
-    vmcb12: Vmcb = field(default_factory=Vmcb)
+    vmcb12: ControlBlock = field(default_factory=ControlBlock)

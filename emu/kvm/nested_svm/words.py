@@ -85,7 +85,7 @@ ENVIRONMENT_WORDS = (
     "SHARED_PAT",  # 1 where the quirk is on by which L2 uses the PAT of L1
     "MSRPM_IN_MEMORY",  # 1 where the page at msrpm_base_pa lies in a memory slot
     "UNKNOWN_FLAGS",  # flags that the ioctl layer of the release refuses
-    "VMCB_BYTES",  # bytes of the VMCB that SET reads, counted from its start
+    "SAVE_AREA_END",  # bytes of the blob up to the end of the save area that SET reads
 )
 
 DERIVED_WORDS = ("MISC_CTL_OF_L2", "IOPM", "MSRPM", "INJECTED")

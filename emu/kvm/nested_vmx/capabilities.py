@@ -8,7 +8,7 @@ from typing import Final
 from emu.kvm.control_registers import CR4
 from emu.kvm.cpuid import Cpuid
 from emu.kvm.vendor import MsrRefused
-from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased2
+from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased, ProcBased2
 
 MSR_BASIC, MSR_PIN, MSR_PROC, MSR_EXIT, MSR_ENTRY, MSR_MISC = range(0x480, 0x486)
 MSR_CR0_FIXED0, MSR_CR0_FIXED1, MSR_CR4_FIXED0, MSR_CR4_FIXED1 = range(0x486, 0x48A)
@@ -34,9 +34,9 @@ def _bits(*ranges: tuple[int, int]) -> int:
     return sum((1 << high + 1) - (1 << low) for low, high in ranges)
 
 
-# SDM, appendix "VMX Capability Reporting Facility": feature bits and reserved bits of IA32_VMX_BASIC
-# and IA32_VMX_MISC that may only be taken away (arch/x86/kvm/vmx/nested.c: vmx_restore_vmx_basic,
-# vmx_restore_vmx_misc).
+# SDM, appendix "VMX Capability Reporting Facility": feature bits and reserved bits of
+# IA32_VMX_BASIC and IA32_VMX_MISC that may only be taken away (arch/x86/kvm/vmx/nested.c:
+# vmx_restore_vmx_basic, vmx_restore_vmx_misc).
 BASIC_SUBSET: Final = _bits((31, 31), (45, 47), (49, 49), (54, 63))
 MISC_SUBSET: Final = _bits((5, 15), (28, 31))
 BASIC_32_BIT_ADDRESSES: Final = 1 << 48
@@ -84,6 +84,60 @@ EVMCS_UNSUPPORTED: Final = {
     MSR_TRUE_ENTRY: int(Entry.LOAD_IA32_PERF_GLOBAL_CTRL),
 }
 EVMCS_UNSUPPORTED_VMFUNC: Final = 1
+
+# Controls that KVM lets L1 use with enlightened VMCS, once it names those and not the others
+# (arch/x86/kvm/vmx/hyperv.c: EVMCS1_SUPPORTED_*).
+EVMCS_SUPPORTED: Final = {
+    MSR_TRUE_PIN: 0x16
+    | int(PinBased.EXTERNAL_INTERRUPT_EXITING | PinBased.NMI_EXITING | PinBased.VIRTUAL_NMIS),
+    MSR_TRUE_PROC: 0xFFF9_FFFE & ~int(ProcBased.ACTIVATE_TERTIARY_CONTROLS),
+    MSR_PROC2: int(
+        ProcBased2.VIRTUALIZE_X2APIC_MODE
+        | ProcBased2.WBINVD_EXITING
+        | ProcBased2.ENABLE_VPID
+        | ProcBased2.ENABLE_EPT
+        | ProcBased2.UNRESTRICTED_GUEST
+        | ProcBased2.DESCRIPTOR_TABLE_EXITING
+        | ProcBased2.ENABLE_RDTSCP
+        | ProcBased2.ENABLE_INVPCID
+        | ProcBased2.ENABLE_XSAVES_XRSTORS
+        | ProcBased2.RDSEED_EXITING
+        | ProcBased2.RDRAND_EXITING
+        | ProcBased2.USE_TSC_SCALING
+        | ProcBased2.ENABLE_USER_WAIT_AND_PAUSE
+        | ProcBased2.PT_USES_GUEST_PHYSICAL_ADDRESSES
+        | ProcBased2.CONCEAL_VMX_FROM_PT
+        | ProcBased2.VMM_BUS_LOCK_DETECTION
+        | ProcBased2.INSTRUCTION_TIMEOUT
+        | ProcBased2.MODE_BASED_EXECUTE_CONTROL
+        | ProcBased2.ENABLE_ENCLS_EXITING
+    ),
+    MSR_TRUE_EXIT: 0x0003_6DFF
+    | int(
+        Exit.SAVE_DEBUG_CONTROLS
+        | Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT
+        | Exit.HOST_ADDRESS_SPACE_SIZE
+        | Exit.LOAD_IA32_PERF_GLOBAL_CTRL
+        | Exit.SAVE_IA32_PAT
+        | Exit.LOAD_IA32_PAT
+        | Exit.SAVE_IA32_EFER
+        | Exit.LOAD_IA32_EFER
+        | Exit.CLEAR_IA32_BNDCFGS
+        | Exit.CONCEAL_VMX_FROM_PT
+        | Exit.CLEAR_IA32_RTIT_CTL
+    ),
+    MSR_TRUE_ENTRY: 0x0000_11FF
+    | int(
+        Entry.LOAD_DEBUG_CONTROLS
+        | Entry.IA32E_MODE_GUEST
+        | Entry.LOAD_IA32_PERF_GLOBAL_CTRL
+        | Entry.LOAD_IA32_PAT
+        | Entry.LOAD_IA32_EFER
+        | Entry.LOAD_IA32_BNDCFGS
+        | Entry.CONCEAL_VMX_FROM_PT
+        | Entry.LOAD_IA32_RTIT_CTL
+    ),
+}
 
 
 def subset(superset: int, value: int, mask: int = ALL) -> bool:

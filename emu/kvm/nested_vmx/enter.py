@@ -13,7 +13,7 @@ from emu.kvm.nested_vmx.groups import (
     PDPTRS,
     TO_VMCS02_RARE,
 )
-from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased, ProcBased2
+from emu.kvm.nested_vmx.masks import Entry, Exit, PinBased, ProcBased, ProcBased2
 
 if TYPE_CHECKING:
     from emu.kvm.nested_vmx.vmcs_row import VmcsRow

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from emu.kvm.nested_vmx.enter import PIN, secondary_controls
+from emu.kvm.nested_vmx.masks import PinBased, ProcBased2
 from emu.kvm.nested_vmx.rules import (
     DEADLINE_VALID,
     EVMCS,
@@ -18,7 +19,6 @@ from emu.kvm.nested_vmx.rules import (
 from emu.kvm.nested_vmx.state import EVMCS_NONE, INVALID_GPA
 from emu.kvm.nested_vmx.sync import sync_before_get
 from emu.kvm.nested_vmx.words import HEADER_SIZE, SHADOW_AT, VMCS12_AT
-from vmcs.vmx.controls import PinBased, ProcBased2
 from vmcs.vmx.vmcs12 import VMCS12_SIZE
 
 if TYPE_CHECKING:

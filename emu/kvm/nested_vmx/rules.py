@@ -12,11 +12,13 @@ from errno import EFAULT, EINVAL
 from typing import Final
 
 from emu.kvm.nested_vmx.capabilities import (
+    EVMCS_SUPPORTED,
     EVMCS_UNSUPPORTED,
     MSR_PROC2,
     MSR_TRUE_ENTRY,
     MSR_TRUE_EXIT,
     MSR_TRUE_PIN,
+    MSR_TRUE_PROC,
 )
 from emu.kvm.nested_vmx.capabilities import EVMCS_UNSUPPORTED_VMFUNC as NO_VMFUNC
 from emu.kvm.nested_vmx.words import SHADOW_AT, VMCS12_AT
@@ -224,6 +226,12 @@ CONTROL_RULES: Final = (
         bits_clear("evmcs_proc2_controls", EVMCS_CONTROLS, "SECONDARY_VM_EXEC_CONTROL", EVMCS_UNSUPPORTED[MSR_PROC2], when=has("EVMCS_VISIBLE", 1)),
         bits_clear("evmcs_exit_controls", EVMCS_CONTROLS, EXIT, EVMCS_UNSUPPORTED[MSR_TRUE_EXIT], when=has("EVMCS_VISIBLE", 1)),
         bits_clear("evmcs_entry_controls", EVMCS_CONTROLS, ENTRY, EVMCS_UNSUPPORTED[MSR_TRUE_ENTRY], when=has("EVMCS_VISIBLE", 1)),
+        bits_clear("evmcs_exit_timer", EVMCS_CONTROLS, EXIT, int(Exit.SAVE_VMX_PREEMPTION_TIMER_VALUE), when=has("EVMCS_VISIBLE", 1)),
+        bits_clear("evmcs_pin_supported", EVMCS_CONTROLS, PIN, ~EVMCS_SUPPORTED[MSR_TRUE_PIN] & 0xFFFF_FFFF, when=has("EVMCS_VISIBLE", 1)),
+        bits_clear("evmcs_proc_supported", EVMCS_CONTROLS, PROC, ~EVMCS_SUPPORTED[MSR_TRUE_PROC] & 0xFFFF_FFFF, when=has("EVMCS_VISIBLE", 1)),
+        bits_clear("evmcs_proc2_supported", EVMCS_CONTROLS, "SECONDARY_VM_EXEC_CONTROL", ~EVMCS_SUPPORTED[MSR_PROC2] & 0xFFFF_FFFF, when=has("EVMCS_VISIBLE", 1)),
+        bits_clear("evmcs_exit_supported", EVMCS_CONTROLS, EXIT, ~EVMCS_SUPPORTED[MSR_TRUE_EXIT] & 0xFFFF_FFFF, when=has("EVMCS_VISIBLE", 1)),
+        bits_clear("evmcs_entry_supported", EVMCS_CONTROLS, ENTRY, ~EVMCS_SUPPORTED[MSR_TRUE_ENTRY] & 0xFFFF_FFFF, when=has("EVMCS_VISIBLE", 1)),
         bits_clear("evmcs_vm_functions", EVMCS_CONTROLS, "VM_FUNCTION_CONTROL", NO_VMFUNC, when=has("EVMCS_VISIBLE", 1)),
     ), EINVAL),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from errno import EINVAL
 from typing import TYPE_CHECKING, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from emu.kvm.control_registers import CR4
 from emu.kvm.nested_vmx.capabilities import (
     MSR_BASIC,
     MSR_CR0_FIXED0,
@@ -44,7 +46,8 @@ from emu.kvm.nested_vmx.words import (
     VMCS12_WORDS,
     WHOLE_SIZE,
 )
-from emu.kvm.rule_program import RuleProgram
+from emu.kvm.rule_program import PreparedWalk, RuleProgram
+from vmcs.check_programs import Words
 from vmcs.checks import Kind
 from vmcs.vmx.vmcs12 import VMCS12_BYTES, VMCS12_REVISION
 
@@ -65,9 +68,29 @@ FLAGS_BY_NAME: Final = {
 IOCTL: Final = "KVM_SET_NESTED_STATE"
 HEADER: Final = {word.name: (word.offset, word.width) for word in HEADER_WORDS}
 LINK_AT: Final = VMCS12_WORDS["VMCS_LINK_POINTER"][0]
+NO_PDPTES: Final = bytes(32)
+FOUR_WORDS: Final = struct.Struct("<4Q")
 CR3_AT: Final = VMCS12_WORDS["GUEST_CR3"][0]
 
-_PROGRAMS: dict[int, tuple[Release, RuleProgram]] = {}
+# Words that a vCPU or guest memory sets for each SET; the others change with CPUID or an MSR.
+VARYING: Final = (
+    "IN_SMM",
+    "CURRENT_EFER",
+    "VCPU_ADDRESS_WIDTH",
+    "LINEAR_ADDRESS_WIDTH",
+    "EVMCS_ENABLED",
+    "EVMCS_VISIBLE",
+    "STATE_BYTES",
+    "LINK_BACKED",
+    "LINK_FIRST_WORD",
+    "PDPTES_BACKED",
+    "PDPTE0",
+    "PDPTE1",
+    "PDPTE2",
+    "PDPTE3",
+)
+
+_PROGRAMS: dict[int, tuple[Release, RuleProgram, NDArray[np.intp]]] = {}
 
 
 def set_program(release: Release) -> RuleProgram:
@@ -76,8 +99,15 @@ def set_program(release: Release) -> RuleProgram:
     if kept is None:
         enforced = release.names("vmx_rules")
         program = RuleProgram(IOCTL, SET_PROGRAM, NAMES, enforced, BLOB_WORDS)
-        _PROGRAMS[id(release)] = kept = (release, program)
+        positions = np.array([program.vocabulary.index(name) for name in VARYING], np.intp)
+        _PROGRAMS[id(release)] = kept = (release, program, positions)
     return kept[1]
+
+
+def set_positions(release: Release) -> NDArray[np.intp]:
+    """Where the words of `VARYING` stand."""
+    set_program(release)
+    return _PROGRAMS[id(release)][2]
 
 
 def known_flags(release: Release) -> int:
@@ -125,30 +155,32 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
     entered and the release gives a positive status, `vmx.entry_refusal` names the row.
     """
     program = set_program(vmx.release)
-    record = _record(state)
     given = len(state)
-    words = vmx.set_words()
-    _memory_words(vmx, program, words, record, given)
+    state = _whole(state)
+    record = np.frombuffer(state, np.uint8)
+    words, varying = _words(vmx, state, given)
     was_in_l2 = vmx.nested.guest_mode
     stop = program.walk_record(record, words)
     effects = program.effect_bits
-    names = program.program.effects
-    for bit, row in enumerate(names):
+    for bit, row in enumerate(program.program.effects):
         if effects >> bit & 1:
-            EFFECTS[row.name](vmx, record)
+            EFFECTS[row.name](vmx, state)
             if was_in_l2 and row.name == "leave_nested":
-                # L1's registers and guest memory are others now: the rest sees those.
-                words = vmx.set_words()
-                _memory_words(vmx, program, words, record, given)
-                stop = program.walk_record(record, words)
-                effects = program.effect_bits
+                # L1's registers and guest memory may be others now: the rest sees those.
+                again, now = _words(vmx, state, given)
+                if now != varying:
+                    words = again
+                    stop = program.walk_record(record, words)
+                    effects = program.effect_bits
     if stop is None:
         return 0
     if stop.kind is Kind.RETURNS:
         return program.result(stop, words)
-    if vmx.nested.guest_mode:
+    met = [row.name for bit, row in enumerate(program.program.effects) if effects >> bit & 1]
+    if "prepare_vmcs02" in met:
         abandon_entry(vmx)
-    vmx.nested.run_pending = False
+    if "set_run_pending" in met:
+        vmx.nested.run_pending = False
     result = program.result(stop, words)
     if stop.result == "ENTRY_STATUS":
         if result > 0:
@@ -158,44 +190,55 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
     raise program.refusal(stop._replace(result=result), words)
 
 
-def _record(state: memoryview) -> NDArray[np.uint8]:
-    given = np.frombuffer(state, np.uint8)
-    if given.size >= WHOLE_SIZE:
-        return given
-    record = np.zeros(WHOLE_SIZE, np.uint8)
-    record[: given.size] = given
-    return record
+def prepared(vmx: Vmx, state: memoryview) -> PreparedWalk:
+    """The program, the record and the words with which SET would walk `state` now."""
+    whole = _whole(state)
+    words, _ = _words(vmx, whole, len(state))
+    return PreparedWalk(set_program(vmx.release), np.frombuffer(whole, np.uint8), words)
 
 
-def _word(record: NDArray[np.uint8], offset: int, width: int) -> int:
-    return int.from_bytes(record[offset : offset + width].tobytes(), "little")
+def _whole(state: memoryview) -> memoryview:
+    """`state`, with zeroes behind it where it is shorter than the longest blob."""
+    if len(state) >= WHOLE_SIZE:
+        return state
+    return memoryview(bytes(state).ljust(WHOLE_SIZE, b"\0"))
 
 
-def _memory_words(
-    vmx: Vmx,
-    program: RuleProgram,
-    words: NDArray[np.uint64],
-    record: NDArray[np.uint8],
-    given: int,
-) -> None:
-    """The words that depend on guest memory or on how much user space gave."""
-    at = program.vocabulary.index
-    memory = vmx.vcpu.memory
-    words[at("STATE_BYTES")] = given
-    link = _word(record, LINK_AT, 8)
-    if link != INVALID_GPA:
-        first = memory.read_word(link, 4)
-        words[at("LINK_BACKED")] = first is not None and memory.find(link, 4096) is not None
-        words[at("LINK_FIRST_WORD")] = first or 0
-    pdptes = memory.read(_word(record, CR3_AT, 8) & ~0x1F, 32)
-    if pdptes is not None:
-        words[at("PDPTES_BACKED")] = 1
-        for i in range(4):
-            words[at(f"PDPTE{i}")] = int.from_bytes(pdptes[8 * i : 8 * i + 8], "little")
+def _word(state: memoryview, offset: int, width: int) -> int:
+    return int.from_bytes(state[offset : offset + width], "little")
+
+
+def _words(vmx: Vmx, state: memoryview, given: int) -> tuple[Words, tuple[int, ...]]:
+    """The program's words but those of the blob; and the values, in the order of `VARYING`."""
+    vcpu, nested = vmx.vcpu, vmx.nested
+    memory = vcpu.memory
+    enabled = nested.evmcs_enabled
+    of_vcpu = 57 if vcpu.read_cr4() & CR4.LA57 else 48
+    width = vmx.host_address_width if vmx.does("canonical_by_host_width") else of_vcpu
+    link, backed, first = _word(state, LINK_AT, 8), False, 0
+    if link != INVALID_GPA and memory.find(link, 4096) is not None:
+        backed, first = True, memory.read_word(link, 4) or 0
+    pdptes = memory.read(_word(state, CR3_AT, 8) & ~0x1F, 32)
+    values = (
+        vcpu.smm,
+        vcpu.efer,
+        of_vcpu,
+        width,
+        enabled,
+        enabled and (vmx.does("evmcs_without_hyperv_cpuid") or vmx.sees_hyperv),
+        given,
+        backed,
+        first,
+        pdptes is not None,
+        *FOUR_WORDS.unpack(pdptes or NO_PDPTES),
+    )
+    words = vmx.fixed_words()
+    words[set_positions(vmx.release)] = np.array(values, np.uint64)
+    return words, values
 
 
 # Effects ------------------------------------------------------------------------------------------
-Record = NDArray[np.uint8]
+Record = memoryview
 
 
 def _flags(record: Record) -> int:
@@ -242,8 +285,7 @@ def _apply_smm_flags(vmx: Vmx, record: Record) -> None:
 
 
 def _copy_vmcs12(vmx: Vmx, record: Record) -> None:
-    data = record[VMCS12_AT : VMCS12_AT + VMCS12_BYTES]
-    vmx.nested.vmcs12.row[:VMCS12_BYTES] = data
+    vmx.nested.vmcs12.view[:VMCS12_BYTES] = record[VMCS12_AT : VMCS12_AT + VMCS12_BYTES]
 
 
 def _set_run_pending(vmx: Vmx, record: Record) -> None:
@@ -255,8 +297,7 @@ def _set_mtf_pending(vmx: Vmx, record: Record) -> None:
 
 
 def _copy_shadow_vmcs12(vmx: Vmx, record: Record) -> None:
-    data = record[SHADOW_AT : SHADOW_AT + VMCS12_BYTES]
-    vmx.nested.shadow_vmcs12.row[:VMCS12_BYTES] = data
+    vmx.nested.shadow_vmcs12.view[:VMCS12_BYTES] = record[SHADOW_AT : SHADOW_AT + VMCS12_BYTES]
 
 
 def _set_deadline(vmx: Vmx, record: Record) -> None:

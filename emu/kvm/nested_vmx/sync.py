@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Final
 from emu.kvm.control_registers import EFER
 from emu.kvm.nested_vmx.enter import EXIT, PIN, load_dr7, secondary_controls
 from emu.kvm.nested_vmx.groups import FROM_VMCS02, FROM_VMCS02_RARE, GUEST_CET, PDPTRS, SHADOWED
+from emu.kvm.nested_vmx.masks import Entry, Exit, PinBased, ProcBased2
 from emu.kvm.nested_vmx.state import EVMCS_NONE, INVALID_GPA
-from emu.kvm.nested_vmx.vmcs_row import HardwareVmcs, VmcsRow
-from emu.kvm.structs import Segment
-from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased2
 
 if TYPE_CHECKING:
     from emu.kvm.vmx import Vmx
@@ -21,11 +19,21 @@ LAUNCH_STATE_AT: Final = 8
 ACTIVE, HLT, WAIT_FOR_SIPI = 0, 1, 3
 MP_RUNNABLE, MP_INIT_RECEIVED, MP_HALTED = 0, 2, 3
 
-# SDM, "Loading Host Segment and Descriptor-Table Registers".
-HOST_CODE: Final = Segment(limit=0xFFFF_FFFF, type=11, present=1, s=1, g=1)
-HOST_DATA: Final = Segment(limit=0xFFFF_FFFF, type=3, present=1, s=1, db=1, g=1)
-HOST_TASK: Final = Segment(limit=0x67, type=11, present=1)
-UNUSABLE: Final = Segment(unusable=1)
+# Access rights that a VM exit loads (SDM, "Loading Host Segment and Descriptor-Table Registers").
+HOST_CODE_64, HOST_CODE_32, HOST_DATA, HOST_TASK, UNUSABLE = 0xA09B, 0xC09B, 0xC093, 0x8B, 1 << 16
+FLAT: Final = 0xFFFF_FFFF
+HOST_TO_GUEST: Final = (
+    ("GUEST_SYSENTER_CS", "HOST_IA32_SYSENTER_CS"),
+    ("GUEST_SYSENTER_ESP", "HOST_IA32_SYSENTER_ESP"),
+    ("GUEST_SYSENTER_EIP", "HOST_IA32_SYSENTER_EIP"),
+    ("GUEST_IDTR_BASE", "HOST_IDTR_BASE"),
+    ("GUEST_GDTR_BASE", "HOST_GDTR_BASE"),
+)
+# Guest field, guest/host mask and read shadow of a control register.
+MERGED: Final = {
+    name: (f"GUEST_{name}", f"{name}_GUEST_HOST_MASK", f"{name}_READ_SHADOW")
+    for name in ("CR0", "CR4")
+}
 
 
 def sync_rare(vmx: Vmx) -> None:
@@ -84,12 +92,9 @@ def _merged(vmx: Vmx, register: str, owned: int) -> int:
     Source: arch/x86/kvm/vmx/nested.c: vmcs12_guest_cr0, vmcs12_guest_cr4.
     """
     vmcs12, vmcs02 = vmx.nested.vmcs12, vmx.nested.vmcs02
-    of_l1 = vmcs12[f"{register}_GUEST_HOST_MASK"]
-    return (
-        vmcs02[f"GUEST_{register}"] & owned
-        | vmcs12[f"GUEST_{register}"] & of_l1
-        | vmcs02[f"{register}_READ_SHADOW"] & ~(of_l1 | owned) & ALL
-    )
+    guest, mask, shadow = MERGED[register]
+    of_l1 = vmcs12[mask]
+    return vmcs02[guest] & owned | vmcs12[guest] & of_l1 | vmcs02[shadow] & ~(of_l1 | owned) & ALL
 
 
 def sync_before_get(vmx: Vmx) -> None:
@@ -108,8 +113,7 @@ def sync_before_get(vmx: Vmx) -> None:
 def enter_vmx_operation(vmx: Vmx) -> None:
     """Source: arch/x86/kvm/vmx/nested.c: enter_vmx_operation."""
     nested = vmx.nested
-    nested.vmcs12, nested.shadow_vmcs12 = VmcsRow(), VmcsRow()
-    nested.vmcs02, nested.shadow_vmcs = HardwareVmcs(), HardwareVmcs()
+    nested.make_regions()
     nested.vmxon = True
 
 
@@ -125,7 +129,7 @@ def leave_nested(vmx: Vmx) -> None:
     nested.vmxon = nested.smm_vmxon = False
     nested.vmxon_pa = nested.vmcs12_pa = INVALID_GPA
     nested.evmcs = EVMCS_NONE
-    nested.vmcs12, nested.shadow_vmcs12 = VmcsRow(), VmcsRow()
+    nested.drop_regions()
 
 
 def exit_to_l1(vmx: Vmx, reason: int, qualification: int) -> None:
@@ -161,9 +165,7 @@ def leave_l2(vmx: Vmx, exit_information: tuple[int, int] | None = None) -> None:
     if exit_information is not None:
         _record_exit(vmx, *exit_information)
     flush_shadow_vmcs12(vmx)
-    vcpu.events = vcpu.events.replaced(
-        nmi_injected=0, exception_injected=0, exception_pending=0, interrupt_injected=0
-    )
+    vcpu.drop_injected_events()
     vmx.switch_to(vmx.vmcs01)
     vcpu.mp_state = MP_RUNNABLE
     load_host_state(vmx)
@@ -199,11 +201,9 @@ def load_host_state(vmx: Vmx) -> None:
     vmx.set_cr4(vmcs12["HOST_CR4"])
     if not load_host_cr3(vmx, vmcs12["HOST_CR3"]):
         vmx.abort()
-    for name in ("CS", "ESP", "EIP"):
-        vmcs01[f"GUEST_SYSENTER_{name}"] = vmcs12[f"HOST_IA32_SYSENTER_{name}"]
-    for name in ("IDTR", "GDTR"):
-        vmcs01[f"GUEST_{name}_BASE"] = vmcs12[f"HOST_{name}_BASE"]
-        vmcs01[f"GUEST_{name}_LIMIT"] = 0xFFFF
+    for guest, host in HOST_TO_GUEST:
+        vmcs01[guest] = vmcs12[host]
+    vmcs01["GUEST_IDTR_LIMIT"] = vmcs01["GUEST_GDTR_LIMIT"] = 0xFFFF
     if leave & Exit.CLEAR_IA32_BNDCFGS:
         vmcs01["GUEST_BNDCFGS"] = 0
     if vmx.cet:
@@ -212,24 +212,16 @@ def load_host_state(vmx: Vmx) -> None:
             vmcs01[f"GUEST_{name}"] = vmcs12[f"{source}_{name}"]
     if leave & Exit.LOAD_IA32_PAT:
         vmcs01["GUEST_IA32_PAT"] = vcpu.pat = vmcs12["HOST_IA32_PAT"]
-    mode = {"l": 1} if host_64 else {"db": 1}
-    vmx.set_segment("cs", HOST_CODE.replaced(selector=vmcs12["HOST_CS_SELECTOR"], **mode))
-    for name in ("ds", "es", "ss"):
-        selector = vmcs12[f"HOST_{name.upper()}_SELECTOR"]
-        vmx.set_segment(name, HOST_DATA.replaced(selector=selector))
-    for name in ("fs", "gs"):
-        vmx.set_segment(
-            name,
-            HOST_DATA.replaced(
-                selector=vmcs12[f"HOST_{name.upper()}_SELECTOR"],
-                base=vmcs12[f"HOST_{name.upper()}_BASE"],
-            ),
-        )
-    vmx.set_segment(
-        "tr", HOST_TASK.replaced(base=vmcs12["HOST_TR_BASE"], selector=vmcs12["HOST_TR_SELECTOR"])
-    )
+    code = HOST_CODE_64 if host_64 else HOST_CODE_32
+    vmx.load_segment("CS", vmcs12["HOST_CS_SELECTOR"], 0, FLAT, code)
+    vmx.load_segment("DS", vmcs12["HOST_DS_SELECTOR"], 0, FLAT, HOST_DATA)
+    vmx.load_segment("ES", vmcs12["HOST_ES_SELECTOR"], 0, FLAT, HOST_DATA)
+    vmx.load_segment("SS", vmcs12["HOST_SS_SELECTOR"], 0, FLAT, HOST_DATA)
+    vmx.load_segment("FS", vmcs12["HOST_FS_SELECTOR"], vmcs12["HOST_FS_BASE"], FLAT, HOST_DATA)
+    vmx.load_segment("GS", vmcs12["HOST_GS_SELECTOR"], vmcs12["HOST_GS_BASE"], FLAT, HOST_DATA)
+    vmx.load_segment("TR", vmcs12["HOST_TR_SELECTOR"], vmcs12["HOST_TR_BASE"], 0x67, HOST_TASK)
     if vmx.does("loads_host_ldtr"):
-        vmx.set_segment("ldt", UNUSABLE)
+        vmx.load_segment("LDTR", 0, 0, 0, UNUSABLE)
     load_dr7(vmx, 0x400)
     vmcs01["GUEST_IA32_DEBUGCTL"] = 0
     if not vmx.load_msr_list(vmcs12["VM_EXIT_MSR_LOAD_ADDR"], vmcs12["VM_EXIT_MSR_LOAD_COUNT"]):

@@ -21,28 +21,43 @@ PLACES: Final = {name: (row.offset, row.size) for name, row in members_of(LAYOUT
 
 SEGMENT_NAMES: Final = ("ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR")
 
-# What VMREAD gives back of a 32-bit access-rights field: bits 11:8 and 31:17 are not kept (Bochs
-# 3.0, corei7_skylake_x; SDM, "Guest Register State" reserves them).
-ACCESS_RIGHTS_KEPT: Final = 0x1_F0FF
-KEPT_BITS: Final = {f"GUEST_{name}_AR_BYTES": ACCESS_RIGHTS_KEPT for name in SEGMENT_NAMES}
+RIGHTS_FIELDS: Final = frozenset(f"GUEST_{name}_AR_BYTES" for name in SEGMENT_NAMES)
+EVERY_RIGHT: Final = 0xFFFF_FFFF
+
+# Where a field stands among the row's words of its width: name -> (width, index).
+_SLOTS: Final = {name: (width, offset // width) for name, (offset, width) in PLACES.items()}
 
 
 class VmcsRow:
     """A VMCS region's fields by name; `view` is its bytes."""
 
-    __slots__ = ("row", "view")
+    __slots__ = ("_halves", "_quarters", "_words", "view")
 
     def __init__(self) -> None:
-        self.row: NDArray[np.uint8] = np.zeros(VMCS12_SIZE, np.uint8)
-        self.view = memoryview(self.row.data)
+        self.view = memoryview(bytearray(VMCS12_SIZE))
+        self._words = self.view.cast("Q")
+        self._halves = self.view.cast("I")
+        self._quarters = self.view.cast("H")
 
     def __getitem__(self, field: str) -> int:
-        offset, width = PLACES[field]
-        return int.from_bytes(self.view[offset : offset + width], "little")
+        width, at = _SLOTS[field]
+        if width == 8:
+            return self._words[at]
+        return self._halves[at] if width == 4 else self._quarters[at]
 
     def __setitem__(self, field: str, value: int) -> None:
-        offset, width = PLACES[field]
-        self.view[offset : offset + width] = value.to_bytes(width, "little")
+        width, at = _SLOTS[field]
+        if width == 8:
+            self._words[at] = value
+        elif width == 4:
+            self._halves[at] = value & 0xFFFF_FFFF
+        else:
+            self._quarters[at] = value & 0xFFFF
+
+    @property
+    def row(self) -> NDArray[np.uint8]:
+        """The region as an array of bytes that shares the row's memory."""
+        return np.frombuffer(self.view, np.uint8)
 
     def fields(self) -> dict[str, int]:
         """Every field by name."""
@@ -50,21 +65,37 @@ class VmcsRow:
 
 
 class HardwareVmcs(VmcsRow):
-    """A VMCS that the processor owns: VMREAD does not give back all that VMWRITE was given."""
+    """A VMCS that the processor owns: VMREAD gives back what VMWRITE was given."""
 
     __slots__ = ()
+    rights_kept: int = EVERY_RIGHT
+
+
+class DroppingVmcs(HardwareVmcs):
+    """A VMCS of a processor that drops reserved bits of access rights.
+
+    `rights_kept` are the bits that VMREAD gives back (SDM, "Guest Register State").
+    """
+
+    __slots__ = ("rights_kept",)
+
+    def __init__(self, rights_kept: int) -> None:
+        super().__init__()
+        self.rights_kept = rights_kept
 
     def __setitem__(self, field: str, value: int) -> None:
-        offset, width = PLACES[field]
-        value &= KEPT_BITS.get(field, 0xFFFF_FFFF_FFFF_FFFF) & ((1 << 8 * width) - 1)
-        self.view[offset : offset + width] = value.to_bytes(width, "little")
+        if field in RIGHTS_FIELDS:
+            value &= self.rights_kept
+        super().__setitem__(field, value)
+
+
+def hardware_vmcs(rights_kept: int) -> HardwareVmcs:
+    """A zeroed VMCS of a processor that keeps these bits of access rights."""
+    return HardwareVmcs() if rights_kept == EVERY_RIGHT else DroppingVmcs(rights_kept)
 
 
 class FieldGroup:
-    """Fields that KVM copies together, as runs of bytes.
-
-    A copy into a `HardwareVmcs` keeps only the bits that VMREAD would give back.
-    """
+    """Fields that KVM copies together, as runs of bytes."""
 
     def __init__(self, fields: Iterable[str]) -> None:
         self.fields = tuple(fields)
@@ -74,31 +105,20 @@ class FieldGroup:
                 runs[-1][1] += width
             else:
                 runs.append([offset, offset + width])
-        self.runs = tuple((start, end, self._mask(start, end)) for start, end in runs)
-
-    def _mask(self, start: int, end: int) -> int | None:
-        masked = [name for name in self.fields if name in KEPT_BITS]
-        inside = [name for name in masked if start <= PLACES[name][0] < end]
-        if not inside:
-            return None
-        mask = (1 << 8 * (end - start)) - 1
-        for name in inside:
-            offset, width = PLACES[name]
-            dropped = ((1 << 8 * width) - 1) & ~KEPT_BITS[name]
-            mask &= ~(dropped << 8 * (offset - start))
-        return mask
+        self.runs = tuple(slice(start, end) for start, end in runs)
+        self.rights = tuple(name for name in self.fields if name in RIGHTS_FIELDS)
 
     def load(self, target: HardwareVmcs, source: VmcsRow) -> None:
         """VMWRITE the group's fields of `source` to `target`."""
-        for start, end, mask in self.runs:
-            data = source.view[start:end]
-            if mask is None:
-                target.view[start:end] = data
-            else:
-                kept = int.from_bytes(data, "little") & mask
-                target.view[start:end] = kept.to_bytes(end - start, "little")
+        to, of = target.view, source.view
+        for run in self.runs:
+            to[run] = of[run]
+        if target.rights_kept != EVERY_RIGHT:
+            for name in self.rights:
+                target[name] = source[name]
 
     def store(self, target: VmcsRow, source: HardwareVmcs) -> None:
         """VMREAD the group's fields of `source` into `target`."""
-        for start, end, _ in self.runs:
-            target.view[start:end] = source.view[start:end]
+        to, of = target.view, source.view
+        for run in self.runs:
+            to[run] = of[run]

@@ -46,7 +46,7 @@ HEADER_WORDS: Final = (
     BlobWord("VMX_HEADER_FLAGS", 28, 4, "hdr.vmx.flags"),
     BlobWord("DEADLINE", 32, 8, "hdr.vmx.preemption_timer_deadline"),
     BlobWord("VMCS12_FIRST_WORD", VMCS12_AT, 4, "vmcs12: revision and shadow-VMCS indicator"),
-    BlobWord("SHADOW_FIRST_WORD", SHADOW_AT, 4, "shadow vmcs12: revision and shadow-VMCS indicator"),
+    BlobWord("SHADOW_FIRST_WORD", SHADOW_AT, 4, "shadow vmcs12: the same"),
 )
 
 KVM_WORDS: Final = (

@@ -40,7 +40,7 @@ def with_features(kvm_host, *names):
     rows = [list(row) for row in kvm_host.cpuid.rows]
     for name in names:
         feature = FEATURE[name]
-        row = next(r for r in rows if r[:2] == [feature.function, feature.index])
+        row = next(r for r in rows if r[:2] == [feature.function, feature.subleaf])
         row[2 + feature.register] |= 1 << feature.bit
     return replace(kvm_host, cpuid=Cpuid(rows))
 

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from tests.reference import naive_checks
 from tests.vmcs.svm.naive_vmrun import illegal
-from vmcs.checks import Kind, compile_program, every_failure, first_stop, first_stops, judge_records
+from vmcs.check_programs import (
+    compile_program,
+    every_failure,
+    first_stop,
+    first_stops,
+    judge_records,
+)
+from vmcs.checks import Kind
 from vmcs.svm.vmcb import VMCB, VMCB_SIZE, member
 from vmcs.svm.vmrun_checks import (
     CONSISTENCY_CHECKS,
@@ -163,8 +170,8 @@ def array_of(words):
 def failing(words):
     """Names of all failing rows, and of the row at which the walk stops."""
     failed = np.zeros(len(PROGRAM.rows), np.uint8)
-    every_failure(PROGRAM.steps, PROGRAM.predicates, array_of(words), failed)
-    stop = first_stop(PROGRAM.steps, PROGRAM.predicates, array_of(words), np.zeros(1, np.int64))
+    every_failure(PROGRAM.code, array_of(words), failed)
+    stop = first_stop(PROGRAM.code, array_of(words), np.zeros(1, np.int64))
     at = PROGRAM.row_at(stop)
     rows = [row.name for row, bad in zip(PROGRAM.rows, failed, strict=True) if bad]
     return rows, at and at.name
@@ -257,7 +264,7 @@ def test_walk_stops_at_the_first_failing_row_in_the_order_of_the_manual(words):
 def test_batch_of_words_stops_where_each_alone_does():
     batch = np.stack([array_of(GOOD | change) for change in (*BREAKS.values(), {})])
     stops = np.zeros(len(batch), np.int64)
-    first_stops(PROGRAM.steps, PROGRAM.predicates, batch, stops)
+    first_stops(PROGRAM.code, batch, stops)
     rows = [PROGRAM.row_at(int(stop)) for stop in stops]
 
     assert [*NAMES, None] == [row and row.name for row in rows]
@@ -278,10 +285,9 @@ def test_batch_of_pages_is_judged_by_the_members_at_their_offsets():
     stops = np.zeros(len(pages), np.int64)
     judge_records(
         pages.view(np.uint8).reshape(-1, VMCB_SIZE),
-        np.array(places, np.int64),
+        np.array(places, np.int64).ravel(),
         array_of(GOOD),
-        PROGRAM.steps,
-        PROGRAM.predicates,
+        PROGRAM.code,
         stops,
     )
     rows = [PROGRAM.row_at(int(stop)) for stop in stops]

@@ -5,13 +5,8 @@ MSR: MSR_SMM_ONLY (writable only in SMM), MSR_UNLOADABLE (model-specific: not lo
 MSR_FAULTS (WRMSR of this value would cause #GP), IN_SMM.
 """
 
-from vmcs.checks import (
-    Vocabulary,
-    bits_clear,
-    differs,
-    lacks,
-    under,
-)
+from vmcs.check_programs import Vocabulary
+from vmcs.checks import bits_clear, differs, lacks, under
 
 IA32_FS_BASE, IA32_GS_BASE = 0xC000_0100, 0xC000_0101
 X2APIC_MSRS = 0x800

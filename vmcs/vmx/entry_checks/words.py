@@ -6,7 +6,7 @@ MSRs and memory contribute; `DERIVED` are written by `let` rows on the way.
 
 from typing import NamedTuple
 
-from vmcs.checks import Vocabulary
+from vmcs.check_programs import Vocabulary
 from vmcs.vmx.fields import FIELDS
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from tests.reference import naive_checks
 from tests.reference.breaking import break_alone
-from vmcs.checks import Kind, compile_program, every_failure, first_stop
+from vmcs.check_programs import compile_program, every_failure, first_stop
+from vmcs.checks import Kind
 from vmcs.vmx.entry_checks import (
     CONTROL_CHECKS,
     GUEST_STATE_CHECKS,
@@ -153,8 +154,8 @@ def failing_names(rows, words, vocab):
     for name, value in words.items():
         array[vocab.index(name)] = value
     failed = np.zeros(len(rows), np.uint8)
-    every_failure(program.steps, program.predicates, array, failed)
-    stop = first_stop(program.steps, program.predicates, array, np.zeros(1, np.int64))
+    every_failure(program.code, array, failed)
+    stop = first_stop(program.code, array, np.zeros(1, np.int64))
     named = program.row_at(stop)
     return [r.name for r, bad in zip(rows, failed, strict=True) if bad], named and named.name
 
