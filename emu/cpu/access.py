@@ -139,8 +139,7 @@ def lines_of(gpa: int, count: int) -> int:
     """The 64-byte lines of its page that `count` bytes at `gpa` touch, a bit a line."""
     first = gpa >> 6 & 63
     last = (gpa & PAGE_OFFSET) + count - 1 >> 6
-    if last > 63:
-        last = 63
+    last = min(last, 63)
     return (2 << last - first) - 1 << first
 
 
@@ -204,8 +203,7 @@ def load_slow(cpu: Any, linear: int, count: int, seg: int) -> int:
     if check_linear(cpu, linear, count, seg) == 0:
         return 0
     first = 0x1000 - (linear & PAGE_OFFSET)
-    if first > count:
-        first = count
+    first = min(first, count)
     value = load_piece(cpu, linear, first)
     if cpu.exit_code == 0 and first < count:
         following = linear + first & cpu.linear_mask
@@ -253,7 +251,7 @@ def store_slow(cpu: Any, linear: int, value: int, count: int, seg: int) -> int:
 
 
 @intrinsic("{r} = add i64 0, 5")
-def device_only(cpu: int) -> int:  # noqa: ARG001
+def device_only(cpu: int) -> int:
     """Whether a device keeps this way from going on: Exit.MMIO when compiled, no when plain."""
     return 0
 
@@ -282,8 +280,7 @@ def modify_slow(cpu: Any, linear: int, count: int, seg: int) -> int:
     if check_linear(cpu, linear, count, seg) == 0:
         return 0
     first = 0x1000 - (linear & PAGE_OFFSET)
-    if first > count:
-        first = count
+    first = min(first, count)
     host = translate(cpu, linear, WRITE, first)
     if first == count and host:
         return host
@@ -360,10 +357,10 @@ def modified(cpu: Any, host: int, value: int, linear: int, size: int, seg: int) 
 
 @restricted
 def flat_address(cpu: Any, uop: Any) -> int:
-    """BASE + INDEX * scale + displacement: the linear address in 64-bit mode without a segment base.
+    """BASE + INDEX * scale + displacement: the linear address of the memory operand.
 
-    In other cases a micro-operation before this one has computed the linear address, and BASE is
-    ADDRESS_REGISTER.
+    That is so in 64-bit mode without a segment base. In other cases a micro-operation before
+    this one has computed the linear address, and BASE is ADDRESS_REGISTER.
     """
     return cpu.gpr[uop.base] + (cpu.gpr[uop.index] << uop.scale) + uop.disp
 
@@ -443,9 +440,7 @@ def checked_linear(cpu: Any, uop: Any, seg: int, offset: int, count: int, writes
 
 
 @restricted
-def linear_in(
-    cpu: Any, uop: Any, mode: str, seg: int, offset: int, count: int, writes: int
-) -> int:
+def linear_in(cpu: Any, uop: Any, mode: str, seg: int, offset: int, count: int, writes: int) -> int:
     """Linear address of seg:offset: checked outside 64-bit mode, FS and GS based inside."""
     if mode == "legacy":
         return checked_linear(cpu, uop, seg, offset, count, writes)

@@ -198,7 +198,7 @@ class Cpu:
             state.dtlb_kinds[kind] = base + kind * DTLB_SIZE
         user = state.cpl == 3
         kind = USER if user else SUPERVISOR_AC if state.rflags & AC else SUPERVISOR
-        if user and state.cr0 & CR0_AM and state.rflags & AC or state.dr[7] & 0xFF:
+        if (user and state.cr0 & CR0_AM and state.rflags & AC) or state.dr[7] & 0xFF:
             kind = STRICT
         state.dtlb = base + kind * DTLB_SIZE
         fetch = address + places["itlb_area"].offset + self.tlb_context * 2 * ITLB_SIZE

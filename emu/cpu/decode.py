@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from iced_x86 import (
     Code,
@@ -67,7 +67,7 @@ class Uop(NamedTuple):
     r1: int = 0
     r2: int = 0
     base: int = 16
-    index: int = 16
+    index_register: int = 16
     scale: int = 0
     seg: int = 3
 
@@ -78,7 +78,7 @@ class Template(NamedTuple):
     number: int  # of the handler
     letters: str
     address: int  # of the micro-operation that computes the address; -1 when there is none
-    count: int  # bytes of the memory operand
+    width: int  # bytes of the memory operand
     ends: bool  # whether the block ends here
 
 
@@ -110,31 +110,40 @@ class Translator:
             SEGMENTS[insn.memory_segment] >= FS or address_bits(insn, bits) != 64
         )
         address = address_bits(insn, bits) if OpKind.MEMORY in kinds else 0
-        key = (insn.code, prefix, bits, vm86, based, address, *kinds)
+        nested = insn.mnemonic == Mnemonic.ENTER and insn.immediate(1) & 31 != 0
+        key = (insn.code, prefix, bits, vm86, based, address, nested, *kinds)
         found = self.templates.get(key)
         if found is None:
-            found = self.make(insn, bits, vm86, based, prefix)
+            found = self.make(insn, bits, vm86, based)
             self.templates[key] = found
         return found
 
-    def make(
-        self, insn: Instruction, bits: int, vm86: bool, based: bool, prefix: int
-    ) -> Template:
-        """Find the row and the handler for an instruction."""
-        letters = "".join(letter(insn, i) for i in range(insn.op_count)) or "-"
-        python = Template(self.system, "", -1, 0, True)
+    def row(self, insn: Instruction, vm86: bool = False) -> Insn | None:
+        """The row that covers an instruction; None when plain Python runs it."""
         name = MNEMONICS[insn.mnemonic]
-        if prefix:
-            name = ("REP_" if prefix == 1 else "REPNE_") + name
+        if vm86 and name in ("PUSHF", "PUSHFD", "POPF", "POPFD", "CLI", "STI"):
+            return None
+        if insn.is_jmp_far_indirect or insn.is_call_far_indirect:
+            return None
+        if name == "ENTER" and insn.immediate(1) & 31:
+            return None
+        if insn.is_string_instruction:
+            if insn.has_repne_prefix:
+                name = ("REPNE_" if name[:4] in ("CMPS", "SCAS") else "REP_") + name
+            elif insn.has_rep_prefix:
+                name = "REP_" + name
         if insn.op_count == 2:
             name = BY_SOURCE.get((name, operand_bits(insn, 1)), name)
         if name == "CRC32" and operand_bits(insn, 0) == 64:
             name = "CRC32Q"
-        if vm86 and name in ("PUSHF", "PUSHFD", "POPF", "POPFD", "CLI", "STI"):
-            return python
-        if insn.is_jmp_far_indirect or insn.is_call_far_indirect:
-            return python
-        row = next((r for r in self.rows.get(name, ()) if letters in r.forms.split()), None)
+        letters = letters_of(insn)
+        return next((r for r in self.rows.get(name, ()) if letters in r.forms.split()), None)
+
+    def make(self, insn: Instruction, bits: int, vm86: bool, based: bool) -> Template:
+        """Find the row and the handler for an instruction."""
+        letters = letters_of(insn)
+        python = Template(self.system, "", -1, 0, True)
+        row = self.row(insn, vm86)
         if row is None:
             return python
         size = {
@@ -147,8 +156,10 @@ class Translator:
         if "M" in letters and based and not row.own_address:
             uop_before = self.address_uop(insn, bits)
         mode = ("long" if bits == 64 else "legacy") if row.modal else ""
-        address = address_bits(insn, bits) if row.addressed else 0
-        number = self.handlers.get(handler_name(name, size, letters, mode, address))
+        address = 0
+        if row.addressed:
+            address = OpCodeInfo(insn.code).address_size or address_bits(insn, bits)
+        number = self.handlers.get(handler_name(row.mnemonic, size, letters, mode, address))
         if number is None:
             return python
         memory = MemorySizeInfo(insn.memory_size).size if "M" in letters else 0
@@ -204,7 +215,9 @@ class Translator:
             template.number,
             values["imm"],
             disp or values["disp"],
-            *registers,
+            registers[0],
+            registers[1],
+            registers[2],
             base,
             index if position < 4 else extra,
             scale,
@@ -212,8 +225,8 @@ class Translator:
         )
         if template.address < 0:
             return [main], template.ends
-        before = Uop(template.address, template.count, disp, 0, 0, 0, base, index, scale, seg)
-        main = main._replace(base=ADDRESS_REGISTER, index=ZERO_REGISTER, scale=0, disp=0)
+        before = Uop(template.address, template.width, disp, 0, 0, 0, base, index, scale, seg)
+        main = main._replace(base=ADDRESS_REGISTER, index_register=ZERO_REGISTER, scale=0, disp=0)
         return [before, main], template.ends
 
     def pack(self, uop: Uop, length: int, offset: int, left: int) -> bytes:
@@ -227,7 +240,7 @@ class Translator:
             uop.r1,
             uop.r2,
             uop.base,
-            uop.index,
+            uop.index_register,
             uop.scale,
             uop.seg,
             length,
@@ -268,10 +281,16 @@ def operand_bits(insn: Instruction, position: int) -> int:
     """The width of an operand."""
     kind = insn.op_kind(position)
     if kind == OpKind.REGISTER:
-        return REGISTERS[insn.op_register(position)].size
+        operand = REGISTERS.get(insn.op_register(position))
+        return operand.size if operand else 0
     if kind == OpKind.MEMORY or kind in STRINGS:
         return int(MemorySizeInfo(insn.memory_size).size) * 8
     return 0
+
+
+def letters_of(insn: Instruction) -> str:
+    """The form of an instruction: a letter an operand."""
+    return "".join(letter(insn, i) for i in range(insn.op_count)) or "-"
 
 
 def letter(insn: Instruction, position: int) -> str:
@@ -293,4 +312,3 @@ def letter(insn: Instruction, position: int) -> str:
 def translator() -> Translator:
     """The one translator of this process."""
     return Translator()
-

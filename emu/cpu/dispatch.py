@@ -67,18 +67,24 @@ def block_index(key: int) -> int:
 
 
 @tail
-def out_of_budget(cpu: Any, uop: Any) -> None:  # noqa: ARG001
+def out_of_budget(cpu: Any, uop: Any) -> None:
     """Leave at the RIP in `ea`: the budget does not cover the block there."""
     cpu.exit_code = Exit.BUDGET
     cpu.rip = cpu.ea
     leave()
 
 
+@restricted
+def jump_entry(cpu: Any, rip: int) -> Any:
+    """Where the jump cache keeps a RIP."""
+    return JUMP_ENTRY(cpu.jump_cache + ((rip ^ rip >> 10) & (JUMP_ENTRIES - 1)) * 32)
+
+
 @tail
 def jump(cpu: Any, uop: Any) -> None:
     """Go to the RIP in `ea`."""
     rip = cpu.ea
-    entry = JUMP_ENTRY(cpu.jump_cache + ((rip ^ rip >> 10) & (JUMP_ENTRIES - 1)) * 32)
+    entry = jump_entry(cpu, rip)
     if unlikely(entry.key != rip ^ cpu.mode_tag):
         linear = rip + cpu.linear_base[CS] & cpu.linear_mask
         frame = fetch_frame(cpu, linear)
@@ -107,8 +113,14 @@ def jump(cpu: Any, uop: Any) -> None:
 @restricted
 def go_to(cpu: Any, uop: Any, rip: int) -> None:
     """Leave the block for `rip`, which has been checked."""
-    cpu.ea = rip
-    jump(cpu, uop)
+    entry = jump_entry(cpu, rip)
+    target = UOP(entry.uop)
+    if unlikely(entry.key != rip ^ cpu.mode_tag) or unlikely(cpu.budget <= target.left):
+        cpu.ea = rip
+        jump(cpu, uop)
+    cpu.page_base = entry.page_base
+    cpu.budget -= target.left + 1
+    dispatch(target)
 
 
 @restricted

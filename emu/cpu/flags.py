@@ -152,12 +152,27 @@ def set_status_flags(cpu: Any, flags: int) -> None:
 def set_carry_flag(cpu: Any, carry: int) -> None:
     """Replace CF alone; OF keeps its value."""
     overflow = overflow_flag(cpu)
-    cpu.flag_carries = (
-        cpu.flag_carries & ~TOP_CARRIES | carry << 63 | (carry ^ overflow) << 62
-    )
+    cpu.flag_carries = cpu.flag_carries & ~TOP_CARRIES | carry << 63 | (carry ^ overflow) << 62
 
 
-CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")
+CONDITIONS = (
+    "o",
+    "no",
+    "b",
+    "ae",
+    "e",
+    "ne",
+    "be",
+    "a",
+    "s",
+    "ns",
+    "p",
+    "np",
+    "l",
+    "ge",
+    "le",
+    "g",
+)
 
 
 @restricted

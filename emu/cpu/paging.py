@@ -111,9 +111,7 @@ def check_access(cpu: Any, access: int, rights: int, leaf: int) -> int:
     if access & FETCH == 0:
         keys = key_rights(cpu, leaf, rights & US)
     denied = 0
-    if keys & 1 or (
-        keys & 2 and access & WRITE and (access & USER_ACCESS or cpu.cr0 & CR0_WP)
-    ):
+    if keys & 1 or (keys & 2 and access & WRITE and (access & USER_ACCESS or cpu.cr0 & CR0_WP)):
         denied = PROTECTION | PROTECTION_KEY
     if access & USER_ACCESS:
         if rights & US == 0:

@@ -141,7 +141,7 @@ def compiled(text: str) -> str:
     """The cache entry with the object code of a module, made if need be."""
     name = "o-" + cache.digest([text, *backend.key()])
     if cache.read(name) is None:
-        run = subprocess.run(  # noqa: S603 - our own interpreter and module
+        run = subprocess.run(
             [sys.executable, "-m", "emu.cpu.compiler.worker"],
             input=text.encode(),
             stdout=subprocess.PIPE,

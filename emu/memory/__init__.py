@@ -1,5 +1,6 @@
-"""Guest-physical memory: RAM, ROM and device windows, and which pages were written."""
+"""Guest-physical memory."""
 
+from emu.memory.guest_memory import GuestMemory, MemorySlot
 from emu.memory.physical import Device, PhysicalMemory
 
-__all__ = ["Device", "PhysicalMemory"]
+__all__ = ["Device", "GuestMemory", "MemorySlot", "PhysicalMemory"]

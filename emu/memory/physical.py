@@ -2,7 +2,7 @@
 
 The map that compiled code reads has one word a guest page: the host address of the page, and in
 its low bits whether it can be written, holds decoded code, and was written. A page without a host
-address belongs to a device or to nobody; what compiled code cannot reach, plain Python asks for here.
+address belongs to a device or to nobody; what compiled code cannot reach, plain Python asks for.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class PhysicalMemory:
     def dirty(self, gpa: int, size: int) -> NDArray[np.bool_]:
         """Which pages of a range were written since they were last cleared, a bool a page."""
         first, count = gpa // PAGE_SIZE, size // PAGE_SIZE
-        return (self.map[first : first + count] & DIRTY) != 0
+        flags: NDArray[np.bool_] = (self.map[first : first + count] & DIRTY) != 0
+        return flags
 
     def clear_dirty(self, gpa: int, size: int) -> None:
         """Forget which pages of a range were written. Processors must flush their data TLBs."""

@@ -11,7 +11,7 @@ from typing import Any
 
 @functools.cache
 def binding() -> Any:
-    """llvmlite's binding with the native target ready; imported when first needed."""
+    """Llvmlite's binding with the native target ready; imported when first needed."""
     import llvmlite.binding as llvm  # noqa: PLC0415 - costs 50 ms, and tables need none of it
 
     llvm.initialize_native_target()
@@ -38,9 +38,10 @@ def target_machine() -> Any:
     """A target machine for this host; an engine takes it over, so each use makes one."""
     llvm = binding()
     _, cpu, features = host()
+    # large: objects may be loaded further apart than a relative call reaches
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(
-        cpu=cpu, features=features, opt=2, jit=True, reloc="static", codemodel="small"
+        cpu=cpu, features=features, opt=2, jit=True, reloc="static", codemodel="large"
     )
 
 

@@ -37,7 +37,7 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, data: bytes) -> None:
-    """Add an entry. Readers see it whole or not at all; a cache that cannot be written is no error."""
+    """Add an entry: readers see it whole or not at all. A read-only cache is no error."""
     where = directory()
     try:
         where.mkdir(parents=True, exist_ok=True)

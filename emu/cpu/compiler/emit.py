@@ -220,23 +220,23 @@ class Emitter:
             except _Dead:
                 return
 
-    def do_Expr(self, node: ast.Expr) -> None:  # noqa: N802
+    def do_Expr(self, node: ast.Expr) -> None:
         if not isinstance(node.value, ast.Constant):
             self.value(node.value)
 
-    def do_Pass(self, node: ast.Pass) -> None:  # noqa: N802
+    def do_Pass(self, node: ast.Pass) -> None:
         pass
 
-    def do_Assign(self, node: ast.Assign) -> None:  # noqa: N802
+    def do_Assign(self, node: ast.Assign) -> None:
         value = self.value(node.value)
         for target in node.targets:
             self.assign(target, value)
 
-    def do_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+    def do_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.assign(node.target, self.value(node.value))
 
-    def do_AugAssign(self, node: ast.AugAssign) -> None:  # noqa: N802
+    def do_AugAssign(self, node: ast.AugAssign) -> None:
         load = ast.parse(ast.unparse(node.target), mode="eval").body
         self.assign(node.target, self.binary(node.op, self.value(load), self.value(node.value)))
 
@@ -263,13 +263,13 @@ class Emitter:
         else:
             raise CompileError(f"assignment to {ast.unparse(target)}")
 
-    def do_Return(self, node: ast.Return) -> None:  # noqa: N802
+    def do_Return(self, node: ast.Return) -> None:
         value = self.settled(self.value(node.value)) if node.value is not None else None
         self.frames[-1].returns.append((len(self.lines), self.edge(value)))
         self.lines.append("  br return")
         self.live = False
 
-    def do_If(self, node: ast.If) -> None:  # noqa: N802
+    def do_If(self, node: ast.If) -> None:
         then, other, after = self.fresh("b"), self.fresh("b"), self.fresh("b")
         known = self.branch(node.test, then, other)
         if known is not None:
@@ -326,7 +326,7 @@ class Emitter:
         self.line(f"br label {label}")
         return None
 
-    def do_While(self, node: ast.While) -> None:  # noqa: N802
+    def do_While(self, node: ast.While) -> None:
         frame = self.frames[-1]
         header, body, after = self.fresh("b"), self.fresh("b"), self.fresh("b")
         stored = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and _is_store(n)}
@@ -379,19 +379,19 @@ class Emitter:
         else:
             self.live = False
 
-    def do_Break(self, node: ast.Break) -> None:  # noqa: N802
+    def do_Break(self, node: ast.Break) -> None:
         _, _, out, after = self.frames[-1].loops[-1]
         out.append(self.edge())
         self.line(f"br label {after}")
         self.live = False
 
-    def do_Continue(self, node: ast.Continue) -> None:  # noqa: N802
+    def do_Continue(self, node: ast.Continue) -> None:
         back, header, _, _ = self.frames[-1].loops[-1]
         back.append(self.edge())
         self.line(f"br label {header}")
         self.live = False
 
-    def do_For(self, node: ast.For) -> None:  # noqa: N802
+    def do_For(self, node: ast.For) -> None:
         """`for name in <known sequence>`: unrolled."""
         sequence = self.value(node.iter)
         if isinstance(sequence, Word | Bit | Struct | Array):
@@ -411,10 +411,10 @@ class Emitter:
             raise CompileError(f"expression {ast.unparse(node)}")
         return method(node)
 
-    def of_Constant(self, node: ast.Constant) -> Any:  # noqa: N802
+    def of_Constant(self, node: ast.Constant) -> Any:
         return node.value
 
-    def of_Name(self, node: ast.Name) -> Any:  # noqa: N802
+    def of_Name(self, node: ast.Name) -> Any:
         frame = self.frames[-1]
         if node.id in frame.names:
             value = frame.names[node.id]
@@ -427,13 +427,13 @@ class Emitter:
             return getattr(builtins, node.id)
         raise CompileError(f"name {node.id} is not defined on every way here")
 
-    def of_Tuple(self, node: ast.Tuple) -> Any:  # noqa: N802
+    def of_Tuple(self, node: ast.Tuple) -> Any:
         return tuple(self.value(element) for element in node.elts)
 
-    def of_JoinedStr(self, node: ast.JoinedStr) -> Any:  # noqa: N802
+    def of_JoinedStr(self, node: ast.JoinedStr) -> Any:
         raise CompileError("a formatted string")
 
-    def of_Attribute(self, node: ast.Attribute) -> Any:  # noqa: N802
+    def of_Attribute(self, node: ast.Attribute) -> Any:
         value = self.value(node.value)
         if not isinstance(value, Struct):
             return getattr(value, node.attr)
@@ -442,7 +442,7 @@ class Emitter:
         if self.in_register(value, node.attr):
             return self.registers[node.attr]
         place = self.place(value, node.attr)
-        if place.count > 1:
+        if place.length > 1:
             return Array(value, place)
         return self.load(self.pointer(value, place))
 
@@ -466,8 +466,8 @@ class Emitter:
         """The IR pointer of an element, and its width."""
         place = array.place
         if isinstance(index, int):
-            if index >= place.count:
-                raise CompileError(f"index {index} of {place.count}")
+            if index >= place.length:
+                raise CompileError(f"index {index} of {place.length}")
             return self.pointer(
                 array.struct, place._replace(offset=place.offset + index * place.width)
             )
@@ -491,7 +491,7 @@ class Emitter:
             text = self.operation(f"trunc i64 {text} to i{8 * width}").text
         self.line(f"store i{8 * width} {text}, ptr {name}")
 
-    def of_Subscript(self, node: ast.Subscript) -> Any:  # noqa: N802
+    def of_Subscript(self, node: ast.Subscript) -> Any:
         value, index = self.value(node.value), self.value(node.slice)
         if isinstance(value, Array):
             return self.load(self.element(value, index))
@@ -499,7 +499,7 @@ class Emitter:
             raise CompileError(f"{ast.unparse(node)}: the index must be known when compiling")
         return value[index]
 
-    def of_BinOp(self, node: ast.BinOp) -> Any:  # noqa: N802
+    def of_BinOp(self, node: ast.BinOp) -> Any:
         return self.binary(node.op, self.value(node.left), self.value(node.right))
 
     def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
@@ -511,7 +511,7 @@ class Emitter:
             return Bit(self.operation(f"{name} i1 {left.text}, {right.text}").text)
         return self.operation(f"{name} i64 {self.word(left)}, {self.word(right)}")
 
-    def of_UnaryOp(self, node: ast.UnaryOp) -> Any:  # noqa: N802
+    def of_UnaryOp(self, node: ast.UnaryOp) -> Any:
         value = self.value(node.operand)
         if isinstance(node.op, ast.Not):
             condition = self.bit(value)
@@ -524,7 +524,7 @@ class Emitter:
             return self.operation(f"xor i64 {self.word(value)}, -1")
         return self.operation(f"sub i64 0, {self.word(value)}")
 
-    def of_Compare(self, node: ast.Compare) -> Any:  # noqa: N802
+    def of_Compare(self, node: ast.Compare) -> Any:
         if len(node.ops) != 1:
             raise CompileError("a chained comparison")
         left, right = self.value(node.left), self.value(node.comparators[0])
@@ -539,10 +539,10 @@ class Emitter:
             return function(left, right)
         return Bit(self.operation(f"icmp {name} i64 {self.word(left)}, {self.word(right)}").text)
 
-    def of_BoolOp(self, node: ast.BoolOp) -> Any:  # noqa: N802
+    def of_BoolOp(self, node: ast.BoolOp) -> Any:
         return self.of_IfExp(ast.IfExp(node, ast.Constant(1), ast.Constant(0)))
 
-    def of_IfExp(self, node: ast.IfExp) -> Any:  # noqa: N802
+    def of_IfExp(self, node: ast.IfExp) -> Any:
         then, other, after = self.fresh("b"), self.fresh("b"), self.fresh("b")
         known = self.branch(node.test, then, other)
         if known is not None:
@@ -558,7 +558,7 @@ class Emitter:
 
     # calls
 
-    def of_Call(self, node: ast.Call) -> Any:  # noqa: N802
+    def of_Call(self, node: ast.Call) -> Any:
         function = self.value(node.func)
         arguments = [self.value(argument) for argument in node.args]
         named = {k.arg: self.value(k.value) for k in node.keywords if k.arg is not None}
@@ -577,9 +577,17 @@ class Emitter:
             pointer = self.fresh("p")
             self.line(f"{pointer} = inttoptr i64 {self.word(address)} to ptr")
             return Struct(function, pointer)
+        if function in (min, max) and any(isinstance(a, Word) for a in arguments):
+            return self.smaller("ult" if function is min else "ugt", *arguments)
         if any(isinstance(a, Word | Bit | Struct | Array) for a in (*arguments, *named.values())):
             raise CompileError(f"{ast.unparse(node)}: {function!r} is not restricted Python")
         return function(*arguments, **named)
+
+    def smaller(self, relation: str, left: Any, right: Any) -> Word:
+        """The one of two words that stands in `relation` to the other: `min` and `max`."""
+        a, b = self.word(left), self.word(right)
+        chosen = self.operation(f"icmp {relation} i64 {a}, {b}")
+        return self.operation(f"select i1 {chosen.text}, i64 {a}, i64 {b}")
 
     def inline(self, function: Restricted, arguments: list[Any], named: dict[str, Any]) -> Any:
         """Compile the body of `function` here."""
@@ -726,7 +734,10 @@ def handler_ir(
         emitter.line(f"{following} = getelementptr i8, ptr %uop, i64 {uop.size}")
         emitter.dispatch(following)
     body = "\n".join(emitter.lines)
-    return f"define preserve_nonecc void @{name}({HANDLER_PARAMETERS}) #0 {{\nentry:\n{body}\n}}\n", emitter
+    return (
+        f"define preserve_nonecc void @{name}({HANDLER_PARAMETERS}) #0 {{\nentry:\n{body}\n}}\n",
+        emitter,
+    )
 
 
 def outline_ir(function: Restricted, cpu: Layout) -> tuple[str, Emitter]:
@@ -740,9 +751,10 @@ def outline_ir(function: Restricted, cpu: Layout) -> tuple[str, Emitter]:
         emitter.line(f"ret i64 {0 if result is None else emitter.word(result)}")
     signature = "ptr %cpu" + "".join(f", i64 %{name}" for name in parameters[1:])
     body = "\n".join(emitter.lines)
-    return (
-        f"define preserve_mostcc i64 @{function.name}({signature}) #1 {{\nentry:\n{body}\n}}\n"
-        f"define i64 @call_{function.name}({signature}) {{\n"
-        f"  %r = call preserve_mostcc i64 @{function.name}({signature})\n  ret i64 %r\n}}\n",
-        emitter,
+    name = function.name
+    text = (
+        f"define preserve_mostcc i64 @{name}({signature}) #1 {{\nentry:\n{body}\n}}\n"
+        f"define i64 @call_{name}({signature}) {{\n"
+        f"  %r = call preserve_mostcc i64 @{name}({signature})\n  ret i64 %r\n}}\n"
     )
+    return text, emitter

@@ -1,4 +1,4 @@
-"""Structures in memory: a table of fields, one row a field, as numpy, plain Python and IR see it."""
+"""Structures in memory: a table of fields, for numpy, plain Python and IR alike."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CTYPES = {
 
 
 class Field(NamedTuple):
-    """A named field: unsigned integers of `type`, `count` of them.
+    """A named field: unsigned integers of `type`, `length` of them.
 
     `alias` places the field inside an earlier one ("gpr+32") instead of after the last one.
     """
 
     name: str
     type: str = "u64"
-    count: int = 1
+    length: int = 1
     alias: str = ""
 
 
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
     offset: int
     width: int
-    count: int
+    length: int
     type: str
 
 
@@ -54,8 +54,8 @@ class Layout:
                 offset = -(-end // width) * width
             if field.name in self.places or field.name == "address":
                 raise ValueError(f"{name}: field {field.name} is defined twice")
-            self.places[field.name] = Place(offset, width, field.count, field.type)
-            end = max(end, offset + width * field.count)
+            self.places[field.name] = Place(offset, width, field.length, field.type)
+            end = max(end, offset + width * field.length)
         self.size = -(-end // align) * align
         self.view = _view_class(self)
 
@@ -70,7 +70,7 @@ class Layout:
             {
                 "names": list(self.places),
                 "formats": [
-                    (f"<u{p.width}", (p.count,)) if p.count > 1 else f"<u{p.width}"
+                    (f"<u{p.width}", (p.length,)) if p.length > 1 else f"<u{p.width}"
                     for p in self.places.values()
                 ],
                 "offsets": [p.offset for p in self.places.values()],
@@ -85,7 +85,7 @@ class _Array:
     __slots__ = ("_array",)
 
     def __init__(self, address: int, place: Place) -> None:
-        self._array = (CTYPES[place.type] * place.count).from_address(address + place.offset)
+        self._array = (CTYPES[place.type] * place.length).from_address(address + place.offset)
 
     def __getitem__(self, index: int) -> int:
         return int(self._array[index])
@@ -112,7 +112,7 @@ def _view_class(layout: Layout) -> type[Any]:
         "layout": layout,
     }
     for name, place in layout.places.items():
-        members[name] = _array_member(place) if place.count > 1 else _scalar_member(place)
+        members[name] = _array_member(place) if place.length > 1 else _scalar_member(place)
     return type(layout.name, (), members)
 
 

@@ -42,7 +42,9 @@ class Unit:
             text, emitter = handler_ir(f'"{symbol}"', function, constants, self.cpu, self.uop)
         except CompileError as error:
             raise CompileError(f"{name}: {error}") from error
-        self.bodies.append(text.replace("define preserve_nonecc", "define internal preserve_nonecc", 1))
+        self.bodies.append(
+            text.replace("define preserve_nonecc", "define internal preserve_nonecc", 1)
+        )
         self.handlers.append(symbol)
         self.collect(emitter)
 
@@ -97,5 +99,3 @@ def shared_unit(roots: Iterable[Restricted], cpu: Layout, uop: Layout) -> Unit:
         for name in todo:
             unit.add_shared(waiting[name])
         waiting.update(unit.calls)
-
-

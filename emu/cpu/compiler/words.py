@@ -55,9 +55,7 @@ class Restricted:
     @functools.cached_property
     def plain(self) -> Callable[..., Any]:
         """The same function with wrapping arithmetic, for Python to run."""
-        wrapped = _Wrap().visit(
-            ast.parse(textwrap.dedent(inspect.getsource(self.function)))
-        )
+        wrapped = _Wrap().visit(ast.parse(textwrap.dedent(inspect.getsource(self.function))))
         wrapped.body[0].decorator_list = []
         ast.increment_lineno(wrapped, self.function.__code__.co_firstlineno - 1)
         code = compile(
@@ -107,7 +105,7 @@ class _Wrap(ast.NodeTransformer):
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        target = cast("ast.expr", ast.parse(ast.unparse(node.target), mode="eval").body)
+        target = ast.parse(ast.unparse(node.target), mode="eval").body
         value = self.visit(ast.BinOp(target, node.op, node.value))
         return ast.copy_location(ast.Assign([node.target], value), node)
 
@@ -122,7 +120,8 @@ def _checked_count(node: ast.expr) -> ast.expr:
         return node
     checked = ast.parse("(_n if (_n := 0) < 64 else 1 // 0)", mode="eval").body
     bound = cast("ast.Compare", cast("ast.IfExp", checked).test).left
-    cast("ast.NamedExpr", bound).value = node
+    assert isinstance(bound, ast.NamedExpr)
+    bound.value = node
     return checked
 
 
@@ -291,8 +290,7 @@ def raw_load8(address: int) -> int:
 
 
 @intrinsic(
-    "{t0} = inttoptr i64 {0} to ptr\n{t1} = load i16, ptr {t0}, align 1\n"
-    "{r} = zext i16 {t1} to i64"
+    "{t0} = inttoptr i64 {0} to ptr\n{t1} = load i16, ptr {t0}, align 1\n{r} = zext i16 {t1} to i64"
 )
 def raw_load16(address: int) -> int:
     """The two bytes at a host address."""
@@ -300,8 +298,7 @@ def raw_load16(address: int) -> int:
 
 
 @intrinsic(
-    "{t0} = inttoptr i64 {0} to ptr\n{t1} = load i32, ptr {t0}, align 1\n"
-    "{r} = zext i32 {t1} to i64"
+    "{t0} = inttoptr i64 {0} to ptr\n{t1} = load i32, ptr {t0}, align 1\n{r} = zext i32 {t1} to i64"
 )
 def raw_load32(address: int) -> int:
     """The four bytes at a host address."""
@@ -321,8 +318,7 @@ def raw_store8(address: int, value: int) -> None:
 
 
 @intrinsic(
-    "{t0} = inttoptr i64 {0} to ptr\n{t1} = trunc i64 {1} to i16\n"
-    "store i16 {t1}, ptr {t0}, align 1"
+    "{t0} = inttoptr i64 {0} to ptr\n{t1} = trunc i64 {1} to i16\nstore i16 {t1}, ptr {t0}, align 1"
 )
 def raw_store16(address: int, value: int) -> None:
     """Write two bytes at a host address."""
@@ -330,8 +326,7 @@ def raw_store16(address: int, value: int) -> None:
 
 
 @intrinsic(
-    "{t0} = inttoptr i64 {0} to ptr\n{t1} = trunc i64 {1} to i32\n"
-    "store i32 {t1}, ptr {t0}, align 1"
+    "{t0} = inttoptr i64 {0} to ptr\n{t1} = trunc i64 {1} to i32\nstore i32 {t1}, ptr {t0}, align 1"
 )
 def raw_store32(address: int, value: int) -> None:
     """Write four bytes at a host address."""

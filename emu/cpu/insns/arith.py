@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from emu.cpu.access import (
-    modified,
     read,
     read_register,
     register_number,
@@ -175,11 +174,9 @@ def cmpxchg(cpu: Any, uop: Any, size: int, dst: str, src: str) -> None:
     a, host, linear = fetch(cpu, uop, dst, size)
     accumulator = read_register(cpu, 0, size)
     flags_sub(cpu, accumulator, a, narrow(accumulator - a, size), size)
-    if accumulator == a:
-        put(cpu, uop, dst, size, new, host, linear)
-    else:
-        if dst[0] != "R":
-            modified(cpu, host, a, linear, size, uop.seg)
+    equal = accumulator == a
+    put(cpu, uop, dst, size, new if equal else a, host, linear)
+    if equal == 0:
         write_register(cpu, 0, size, a)
 
 

@@ -307,9 +307,7 @@ FAMILY = (
         for n, how in HOWS.items()
     ),
     *(
-        Insn(
-            n, bit_string, "MR", WIDE, "first", True, True, True, OF | SF | AF | PF, {"how": how}
-        )
+        Insn(n, bit_string, "MR", WIDE, "first", True, True, True, OF | SF | AF | PF, {"how": how})
         for n, how in HOWS.items()
     ),
     Insn("BSF", bsf, "RR RM", WIDE, undefined=SCAN_UNDEFINED),

@@ -100,7 +100,7 @@ def loop(cpu: Any, uop: Any, size: int, mode: str, address: int, wanted: int) ->
     """LOOP, LOOPE, LOOPNE: count in rCX of the address size; wanted is ZF's value, 2 for any."""
     count = read_register(cpu, 1, address) - 1
     narrow_count = count & ((1 << address) - 1) if address != 64 else count
-    taken = narrow_count != 0
+    taken = 1 if narrow_count != 0 else 0
     if wanted != 2 and zero_flag(cpu) != wanted:
         taken = 0
     if taken and mode == "legacy":

@@ -12,9 +12,9 @@ from emu.cpu.flags import (
     IF,
     RESERVED_ONE,
     carry_flag,
+    overflow_flag,
     set_carry_flag,
     set_status_flags,
-    overflow_flag,
     status_flags,
 )
 from emu.cpu.insns.rows import Insn

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+from emu.cpu.compiler.words import Restricted
 
 MODES = ("long", "legacy")
 NO_SUCH_ADDRESS = (("long", 16), ("legacy", 64))
@@ -19,10 +21,10 @@ class Insn(NamedTuple):
     R0 R1 R2 (by position among the registers), I, M, J and so on.
 
     `size` says where the operand size comes from: "first" operand, "code" (the opcode's operand
-    size) or "fixed", the row's only one; `modal` makes a handler for 64-bit mode and one for the others, given
-    as `mode`; `addressed` one for each address size, given as `address`. With `own_address` the
-    function computes the address itself and M is passed whatever the segment. `constants` are more
-    arguments. `undefined` are the RFLAGS bits that the manual leaves undefined.
+    size) or "fixed", the row's only one; `modal` makes a handler for 64-bit mode and one for the
+    others, given as `mode`; `addressed` one for each address size, given as `address`. With
+    `own_address` the function computes the address itself. `constants` are more arguments.
+    `undefined` are the RFLAGS bits that the manual leaves undefined.
     """
 
     mnemonic: str
@@ -41,7 +43,7 @@ class Handler(NamedTuple):
     """One specialisation of a row: a compiled function."""
 
     name: str
-    function: Callable[..., Any]
+    function: Restricted
     constants: dict[str, Any]
 
 
@@ -68,8 +70,8 @@ def handler_name(mnemonic: str, size: int, form: str, mode: str = "", address: i
 
 def handlers(row: Insn) -> Iterator[Handler]:
     """Every specialisation of a row."""
-    tree = row.function.tree  # type: ignore[attr-defined]
-    parameters = [a.arg for a in tree.args.args][2:]
+    function = cast("Restricted", row.function)
+    parameters = [a.arg for a in function.tree.args.args][2:]
     choices = itertools.product(
         row.forms.split(),
         row.sizes,
@@ -88,6 +90,4 @@ def handlers(row: Insn) -> Iterator[Handler]:
             constants["address"] = address
         free = [p for p in parameters if p not in constants]
         constants.update(zip(free, operand_kinds(form), strict=False))
-        yield Handler(
-            handler_name(row.mnemonic, size, form, mode, address), row.function, constants
-        )
+        yield Handler(handler_name(row.mnemonic, size, form, mode, address), function, constants)

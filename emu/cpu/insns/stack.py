@@ -205,7 +205,8 @@ def enter(cpu: Any, uop: Any, size: int, mode: str) -> None:
     probe = load(cpu, uop, last, 8, SS)
     store(cpu, uop, last, probe, 8, SS)
     set_stack_pointer(cpu, mode, bottom)
-    write_register(cpu, 5, size, frame)
+    # rBP is written with the width of the stack, not of the operand
+    cpu.rbp = frame if mode == "long" else cpu.rbp & ~cpu.stack_mask | frame & cpu.stack_mask
 
 
 @restricted

@@ -33,4 +33,3 @@ def put(cpu: Any, uop: Any, kind: str, size: int, value: int, host: int, linear:
         write_register(cpu, register_number(uop, kind), size, value)
     else:
         modified(cpu, host, value, linear, size, uop.seg)
-
