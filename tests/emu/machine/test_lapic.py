@@ -579,26 +579,36 @@ def timed(mode):
 
 def test_periodic_timer_fires_every_period():
     apics, apic = timed(1)
-    write(apic, INITIAL, 100)
+    write(apic, INITIAL, 2000)
     fired = []
     for _ in range(3):
-        advance(apics.clock, 100)
+        advance(apics.clock, 2000)
         fired.append(apic.acknowledge())
         write(apic, EOI, 0)
     advance(apics.clock, 30)
 
-    assert ([0x40] * 3, 70) == (fired, read(apic, CURRENT))
+    assert ([0x40] * 3, 1970) == (fired, read(apic, CURRENT))
+
+
+@given(st.integers(1, 999), st.integers(1, 5000))
+def test_very_short_period_counts_as_any_and_expires_seldom(count, ticks):
+    apics, apic = timed(1)
+    write(apic, INITIAL, count)
+    advance(apics.clock, count + ticks)
+    event = apics.clock.next_event() - apics.clock.now
+
+    assert (count - ticks % count, True) == (read(apic, CURRENT), event <= 1998)
 
 
 def test_one_shot_that_becomes_periodic_goes_on_and_then_reloads():
     apics, apic = timed(0)
-    write(apic, INITIAL, 100)
-    advance(apics.clock, 60)
+    write(apic, INITIAL, 1000)
+    advance(apics.clock, 600)
     write(apic, LVT_TIMER, 1 << 17 | 0x40)
     going_on = read(apic, CURRENT)
-    advance(apics.clock, 50)
+    advance(apics.clock, 500)
 
-    assert (40, 90) == (going_on, read(apic, CURRENT))
+    assert (400, 900) == (going_on, read(apic, CURRENT))
 
 
 def test_expired_one_shot_that_becomes_periodic_stays_at_zero():
