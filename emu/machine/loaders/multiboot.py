@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from emu.errors import InputError
@@ -109,13 +109,13 @@ def load(
     placement.put_executable(executable)
     info = _information(board, placement, executable.end, command_line, modules)
     placement.put(INFO_GPA, info, "the Multiboot information")
+    return protected_mode(executable.entry, {"rax": LOADER_MAGIC, "rbx": INFO_GPA})
+
+
+def protected_mode(entry: int, gpr: Mapping[str, int]) -> EntryState:
+    """Flat 32-bit segments, paging off. Multiboot Specification, I386 machine state."""
     data = dict.fromkeys(("ds", "es", "fs", "gs", "ss"), DATA_32)
-    return EntryState(
-        rip=executable.entry,
-        gpr={"rax": LOADER_MAGIC, "rbx": INFO_GPA},
-        segments={"cs": CODE_32, **data},
-        cr0=CR0_PROTECTED,
-    )
+    return EntryState(entry, gpr, {"cs": CODE_32, **data}, cr0=CR0_PROTECTED)
 
 
 def _by_address_fields(image: bytes, header: Header, name: str) -> Executable:
