@@ -49,6 +49,7 @@ class CodeCache:
         self.arena = np.frombuffer(self.arena_store, np.uint8)
         self.used = 0
         self.blocks: dict[int, dict[int, int]] = {}  # page -> key -> address
+        self.singles: dict[int, dict[int, int]] = {}  # the same for blocks of one instruction
         self.pending: dict[int, dict[int, list[int]]] = {}  # page -> key -> links to patch
         self.crossing: dict[int, set[int]] = {}  # page -> pages whose code runs into it
         self.instructions: dict[int, Instruction] = {}  # by record, of what Python runs
@@ -71,8 +72,12 @@ class CodeCache:
         for page in self.blocks:
             self.memory.map[page] &= ~CODE
             self.memory.code_lines[page] = 0
-        for table in (self.blocks, self.pending, self.crossing, self.instructions, self.modes):
-            table.clear()
+        self.blocks.clear()
+        self.singles.clear()
+        self.pending.clear()
+        self.crossing.clear()
+        self.instructions.clear()
+        self.modes.clear()
         self.table[:] = NO_KEY
         self.used = 0
         for cpu in self.cpus:
@@ -88,6 +93,7 @@ class CodeCache:
             at = 2 * block_index(key)
             if int(self.table[at]) == key:
                 self.table[at] = NO_KEY
+        self.singles.pop(page, None)
         self.pending.pop(page, None)
         self.memory.map[page] &= ~CODE
         self.memory.code_lines[page] = 0
@@ -111,8 +117,11 @@ class CodeCache:
     def decode(self, cpu: Cpu, gpa: int, mode: Mode, slot: int, limit: int = MAX_BLOCK) -> int:
         """Decode the block at `gpa`, where RIP points; return the address of its first record.
 
-        A block of one instruction (`limit` 1) is made for a single step and is not kept.
+        A block of one instruction (`limit` 1) is for single steps: compiled code does not find it.
         """
+        key = gpa | slot << MODE_SHIFT
+        if limit == 1 and key in self.singles.get(gpa // PAGE_SIZE, ()):
+            return self.singles[gpa // PAGE_SIZE][key]
         if self.used + 3 * MAX_BLOCK + 2 > ARENA_UOPS:
             self.flush()
             slot = self.mode_slot(mode)
@@ -189,10 +198,12 @@ class CodeCache:
         if crossed >= 0:
             self.mark(crossed, 0, offset - PAGE_SIZE)
             self.crossing.setdefault(crossed, set()).add(page)
+        key = page * PAGE_SIZE + start | slot << MODE_SHIFT
         known = self.blocks.setdefault(page, {})
         if single:
+            if self.memory.map[page]:
+                self.singles.setdefault(page, {})[key] = base
             return base
-        key = page * PAGE_SIZE + start | slot << MODE_SHIFT
         known[key] = base
         self.publish(key, base)
         self.link(page, slot, links)
