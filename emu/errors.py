@@ -5,6 +5,7 @@
     EmuError
     ├── InputError            what the user gave is not what it should be: exit code 2
     │   ├── StateError        a nested-state blob: cut short, of another kind, inconsistent
+    │   ├── StreamError       a QEMU migration stream that breaks its grammar (qemu_stream)
     │   └── KernelFileError   a user's kernel file (TOML), with the line
     └── KvmError              an ioctl failed as KVM fails it
 

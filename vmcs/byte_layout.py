@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Final
 
 import numpy as np
 
-from vmcs.schema import Cited, check_cited, check_unique, cited, require
+from vmcs.schema import Cited, TableError, check_cited, check_unique, cited, require
+
+ITEM_SIZES: Final = {"u1": 1, "u2": 2, "u4": 4, "u8": 8}
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class FieldAt(Cited):
     @property
     def size(self) -> int:
         """Size in bytes."""
-        return np.dtype(self.kind).itemsize * self.count
+        return ITEM_SIZES[self.kind] * self.count
 
     @property
     def end(self) -> int:
@@ -54,7 +59,8 @@ def check_bytes(rows: Sequence[FieldAt], size: int, table: str) -> None:
     """`rows` cover bytes 0 to `size` - 1 in order, without gap or overlap; raises `TableError`."""
     at = 0
     for row in rows:
-        require(row.offset == at, f"{table}: {row.name} at {row.offset}, expected {at}")
+        if row.offset != at:
+            raise TableError(f"{table}: {row.name} at {row.offset}, expected {at}")
         at = row.end
     require(at == size, f"{table}: {at} bytes, expected {size}")
     check_unique([row.name for row in rows], table)
@@ -85,20 +91,25 @@ def carve(rows: Sequence[FieldAt], *added: FieldAt) -> tuple[FieldAt, ...]:
     """
     made = list(rows)
     for new in added:
-        touched = [row for row in made if row.offset < new.end and new.offset < row.end]
-        require(bool(touched), f"{new.name}: no bytes at {new.offset}")
-        rest: list[FieldAt] = []
-        for row in touched:
+        first = bisect_right(made, new.offset, key=_offset)
+        first -= first > 0 and made[first - 1].end > new.offset
+        beyond = bisect_left(made, new.end, key=_offset)
+        require(first < beyond, f"{new.name}: no bytes at {new.offset}")
+        left: list[FieldAt] = []
+        right: list[FieldAt] = []
+        for row in made[first:beyond]:
             if new.reserved and not row.reserved:
                 whole = new.offset <= row.offset and row.end <= new.end
                 require(whole, f"{new.name} would retire a part of {row.name}")
             else:
                 require(row.reserved, f"{new.name} at {new.offset} would overwrite {row.name}")
-                rest += _left_of(row, new) + _right_of(row, new)
-        made = sorted(
-            [row for row in made if row not in touched] + rest + [new], key=lambda row: row.offset
-        )
+                left += _left_of(row, new)
+                right += _right_of(row, new)
+        made[first:beyond] = [*left, new, *right]
     return tuple(made)
+
+
+_offset = attrgetter("offset")
 
 
 def _left_of(row: FieldAt, new: FieldAt) -> list[FieldAt]:
@@ -117,6 +128,5 @@ def _right_of(row: FieldAt, new: FieldAt) -> list[FieldAt]:
 
 
 def _part(row: FieldAt, name: str, offset: int, size: int) -> FieldAt:
-    item = np.dtype(row.kind).itemsize
-    kind = row.kind if size % item == 0 else "u1"
-    return replace(row, name=name, offset=offset, kind=kind, count=size // np.dtype(kind).itemsize)
+    kind = row.kind if size % ITEM_SIZES[row.kind] == 0 else "u1"
+    return replace(row, name=name, offset=offset, kind=kind, count=size // ITEM_SIZES[kind])

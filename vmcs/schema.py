@@ -44,6 +44,16 @@ class Cited:
     seen: str = field(default="", kw_only=True)
 
     @property
+    def sources(self) -> dict[str, str]:
+        """The citation as arguments of another row's constructor."""
+        return {"sdm": self.sdm, "apm": self.apm, "seen": self.seen}
+
+    @property
+    def is_cited(self) -> bool:
+        """Whether the row states a citation."""
+        return bool(self.sdm or self.apm or self.seen)
+
+    @property
     def cite(self) -> str:
         """The citation as one line of text, e.g. ``SDM: Pin-Based VM-Execution Controls``."""
         parts = (("SDM", self.sdm), ("APM", self.apm), ("Linux", self.seen))
@@ -61,20 +71,22 @@ def require(holds: bool, message: str) -> None:
 
 def cited(rows: Iterable[Row], *, sdm: str = "", apm: str = "", seen: str = "") -> tuple[Row, ...]:
     """`rows` with their table's citation where they state none of their own."""
-    return tuple(row if row.cite else replace(row, sdm=sdm, apm=apm, seen=seen) for row in rows)
+    return tuple(row if row.is_cited else replace(row, sdm=sdm, apm=apm, seen=seen) for row in rows)
 
 
 def check_cited(rows: Iterable[Cited], table: str) -> None:
     """Every row of `table` has a citation; raises `TableError`."""
     for row in rows:
-        require(bool(row.cite), f"{table}: {row} has no citation")
+        if not row.is_cited:
+            raise TableError(f"{table}: {row} has no citation")
 
 
 def check_unique(values: Sequence[object], table: str) -> None:
     """No value occurs twice in a column of `table`; raises `TableError`."""
     seen: set[object] = set()
     for value in values:
-        require(value not in seen, f"{table}: {value!r} occurs twice")
+        if value in seen:
+            raise TableError(f"{table}: {value!r} occurs twice")
         seen.add(value)
 
 
@@ -176,6 +188,7 @@ class BitTable(IntFlag):
         cls, *, width: int, sdm: str = "", apm: str = "", seen: str = "", macros: str = ""
     ) -> None:
         rows: list[ControlBit] = []
+        table_sources = {"sdm": sdm, "apm": apm, "seen": seen}
         for name, member in cls.__members__.items():
             at = member._declared
             require(at.low == len(rows), f"{cls.__name__}: {name} does not follow bit {len(rows)}")
@@ -187,14 +200,12 @@ class BitTable(IntFlag):
                     macros + at.macro if at.macro else "",
                     at.default1,
                     at.reserved,
-                    sdm=at.sdm,
-                    apm=at.apm,
-                    seen=at.seen,
+                    **(at.sources if at.is_cited else table_sources),
                 )
                 for number in range(at.low, at.high + 1)
             ]
         require(len(rows) == width, f"{cls.__name__}: {len(rows)} bits in a word of {width}")
-        cls.table = cited(rows, sdm=sdm, apm=apm, seen=seen)
+        cls.table = tuple(rows)
         check_cited(cls.table, cls.__name__)
         cls.width = width
 
@@ -286,15 +297,19 @@ class CodeTable(IntEnum):
     def __init_subclass__(
         cls, *, sdm: str = "", apm: str = "", seen: str = "", macros: str = ""
     ) -> None:
+        table_sources = {"sdm": sdm, "apm": apm, "seen": seen}
+        declared = ((name, member._declared) for name, member in cls.__members__.items())
         rows = tuple(
-            replace(
-                member._declared,
-                name=name,
-                macro=macros + member._declared.macro if member._declared.macro else "",
+            Code(
+                name,
+                at.number,
+                at.phrase,
+                macros + at.macro if at.macro else "",
+                at.reserved,
+                **(at.sources if at.is_cited else table_sources),
             )
-            for name, member in cls.__members__.items()
+            for name, at in declared
         )
-        rows = cited(rows, sdm=sdm, apm=apm, seen=seen)
         check_ascending([row.number for row in rows], cls.__name__)
         check_cited(rows, cls.__name__)
         cls.table = rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -62,10 +63,17 @@ def nestling() -> None:
     """Test nested virtualization without the hardware: KVM nested state of every Linux release."""
 
 
+def _discard_output() -> None:
+    """Let what is left for a closed pipe go nowhere, for Python writes it out at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 2 for bad input, 1 for a verdict that is not good, 0 otherwise."""
     try:
         status = nestling.main(args=arguments, prog_name="nestling", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE_ERROR)
@@ -79,8 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("nestling: interrupted", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(INTERRUPTED)
+        _discard_output()
+        sys.exit(FAILURE)
+    except OSError as error:
+        click.echo(f"nestling: {error.filename or 'output'}: {error.strerror}", err=True)
+        sys.exit(USAGE_ERROR)
     sys.exit(status if isinstance(status, int) else 0)
 
 

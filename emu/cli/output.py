@@ -44,7 +44,7 @@ def print_json(value: object) -> None:
 
 def styled(outcome: str, text: str | None = None) -> str:
     """`text` in the colour of a verdict's outcome."""
-    return click.style(text or outcome, fg=COLOURS.get(outcome), bold=outcome == "refused")
+    return click.style(text or outcome, fg=COLOURS.get(outcome), bold=outcome == "refused" or None)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
@@ -92,8 +92,13 @@ def compile_first() -> None:
 
 
 def writable(path: str) -> Path:
-    """A path that a result can be written to; raises InputError."""
+    """A path that a result can be written to; raises InputError.
+
+    What is there may be replaced, so it must be a file: no folder, no device.
+    """
     found = Path(path)
     if not found.parent.is_dir():
         raise InputError(f"{path}: the folder {found.parent} does not exist")
+    if found.exists() and not found.is_file():
+        raise InputError(f"{path}: is there already, and is no file")
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from emu.releases.schema import Release
 
 BUFFER_SIZE = 32 * 1024
 REQUIRED = ("vendor", "release", "environment", "bases", "cases")
+REQUIRED_OF_CASE = ("id", "tag", "patches", "cr0", "cr3", "cr4", "efer", "get_size_in", "expect")
+REQUIRED_OF_SEQUENCE = ("id", "ops")
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,27 @@ def read_recording(path: Path, parameters: ModuleParameters | None = None) -> Re
     """
     try:
         data = json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError) as reason:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as reason:
         raise InputError(f"{path}: no file of recorded verdicts: {reason}") from reason
     if not isinstance(data, dict):
         raise InputError(f"{path}: no file of recorded verdicts: not a JSON object")
     missing = [key for key in REQUIRED if key not in data]
     if missing:
         raise InputError(f"{path}: no file of recorded verdicts: {missing[0]} is missing")
+    try:
+        return _recording(path, data, parameters)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as reason:
+        message = f"{path}: no file of recorded verdicts: {type(reason).__name__}: {reason}"
+        raise InputError(message) from reason
+
+
+def _recording(path: Path, data: Any, parameters: ModuleParameters | None) -> Recording:
     vendor, environment = data["vendor"], data["environment"]
+    sequences = data.get("kind") == "sequences"
+    for number, case in enumerate(data["cases"]):
+        for key in REQUIRED_OF_SEQUENCE if sequences else REQUIRED_OF_CASE:
+            if key not in case:
+                raise InputError(f"{path}: case {number}: {key!r} is missing")
     return Recording(
         name=path.name.removesuffix(".json.gz"),
         vendor=vendor,
@@ -68,7 +84,7 @@ def read_recording(path: Path, parameters: ModuleParameters | None = None) -> Re
         host=Host.from_environment(vendor, environment, parameters),
         base=bytes.fromhex(data["bases"][0]),
         cases=tuple(data["cases"]),
-        sequences=data.get("kind") == "sequences",
+        sequences=sequences,
         environment=environment,
     )
 

@@ -164,10 +164,11 @@ def translate(cpu: Any, linear: int, access: int, count: int) -> int:
         cpu.exit_code = Exit.MMIO
         return 0
     if access & WRITE:
-        if mapped & MAP_CODE and cpu.code_write_allowed == 0:
-            if raw_load64(cpu.code_lines + frame * 8) & lines_of(linear, count):
+        if mapped & MAP_CODE and raw_load64(cpu.code_lines + frame * 8) & lines_of(linear, count):
+            if cpu.code_write_allowed == 0:
                 cpu.exit_code = Exit.CODE_WRITE
                 return 0
+            cpu.code_written = frame + 1
         if mapped & MAP_DIRTY == 0:
             mapped |= MAP_DIRTY
             raw_store64(cpu.physmap + frame * 8, mapped)

@@ -49,8 +49,8 @@ class CodeCache:
         self.arena = np.frombuffer(self.arena_store, np.uint8)
         self.used = 0
         self.blocks: dict[int, dict[int, int]] = {}  # page -> key -> address
+        self.singles: dict[int, dict[int, int]] = {}  # the same for blocks of one instruction
         self.pending: dict[int, dict[int, list[int]]] = {}  # page -> key -> links to patch
-        self.singles: dict[int, dict[int, int]] = {}  # page -> key -> blocks of one instruction
         self.crossing: dict[int, set[int]] = {}  # page -> pages whose code runs into it
         self.instructions: dict[int, Instruction] = {}  # by record, of what Python runs
         self.modes: dict[Mode, int] = {}
@@ -72,15 +72,12 @@ class CodeCache:
         for page in self.blocks:
             self.memory.map[page] &= ~CODE
             self.memory.code_lines[page] = 0
-        for table in (
-            self.blocks,
-            self.singles,
-            self.pending,
-            self.crossing,
-            self.instructions,
-            self.modes,
-        ):
-            table.clear()
+        self.blocks.clear()
+        self.singles.clear()
+        self.pending.clear()
+        self.crossing.clear()
+        self.instructions.clear()
+        self.modes.clear()
         self.table[:] = NO_KEY
         self.used = 0
         for cpu in self.cpus:
@@ -96,8 +93,8 @@ class CodeCache:
             at = 2 * block_index(key)
             if int(self.table[at]) == key:
                 self.table[at] = NO_KEY
-        self.pending.pop(page, None)
         self.singles.pop(page, None)
+        self.pending.pop(page, None)
         self.memory.map[page] &= ~CODE
         self.memory.code_lines[page] = 0
         for cpu in self.cpus:
@@ -120,14 +117,11 @@ class CodeCache:
     def decode(self, cpu: Cpu, gpa: int, mode: Mode, slot: int, limit: int = MAX_BLOCK) -> int:
         """Decode the block at `gpa`, where RIP points; return the address of its first record.
 
-        A block of one instruction (`limit` 1) is made for a single step and is kept apart, unless
-        it runs into the next page.
+        A block of one instruction (`limit` 1) is for single steps: compiled code does not find it.
         """
         key = gpa | slot << MODE_SHIFT
-        if limit == 1:
-            kept = self.singles.get(gpa // PAGE_SIZE, {}).get(key)
-            if kept is not None:
-                return kept
+        if limit == 1 and key in self.singles.get(gpa // PAGE_SIZE, ()):
+            return self.singles[gpa // PAGE_SIZE][key]
         if self.used + 3 * MAX_BLOCK + 2 > ARENA_UOPS:
             self.flush()
             slot = self.mode_slot(mode)
@@ -204,13 +198,12 @@ class CodeCache:
         if crossed >= 0:
             self.mark(crossed, 0, offset - PAGE_SIZE)
             self.crossing.setdefault(crossed, set()).add(page)
+        key = page * PAGE_SIZE + start | slot << MODE_SHIFT
         known = self.blocks.setdefault(page, {})
         if single:
-            if self.memory.map[page] and crossed < 0:
-                kept = self.singles.setdefault(page, {})
-                kept[page * PAGE_SIZE + start | slot << MODE_SHIFT] = base
+            if self.memory.map[page]:
+                self.singles.setdefault(page, {})[key] = base
             return base
-        key = page * PAGE_SIZE + start | slot << MODE_SHIFT
         known[key] = base
         self.publish(key, base)
         self.link(page, slot, links)

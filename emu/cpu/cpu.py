@@ -522,11 +522,15 @@ class Cpu:
         state = self.state
         if code == Exit.CODE_WRITE:
             self.code.drop_page(state.exit_address // PAGE_SIZE)
+            # decoding the instruction may bring back what it writes over, here or in the next page
             state.code_write_allowed = 1
+            state.code_written = 0
             page = state.exit_address // PAGE_SIZE
             self.step()
             state.code_write_allowed = 0
             self.code.drop_page(page)
+            if state.code_written:
+                self.code.drop_page(state.code_written - 1)
         else:
             self.step(plain=True)
 

@@ -132,6 +132,7 @@ FIELDS = (
     Field("exit_address"),
     Field("exit_data"),
     Field("code_write_allowed"),
+    Field("code_written"),  # while that is allowed: frame + 1 of the decoded code written over
     Field("event_pending"),
     Field("shadow_budget"),  # the budget at which the STI or MOV SS shadow ends
     Field("shadow_kind"),

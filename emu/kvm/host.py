@@ -15,7 +15,7 @@ class ModuleParameters:
     """Parameters of kvm.ko, kvm_intel.ko and kvm_amd.ko, and options of the kernel's build.
 
     `nested` None is the release's own default.  `hyperv` stands for CONFIG_KVM_HYPERV, which is
-    always on before 6.8; `smm` for CONFIG_KVM_SMM.
+    always on before 6.8.
     """
 
     nested: bool | None = None

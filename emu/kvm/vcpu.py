@@ -26,6 +26,8 @@ from emu.kvm.structs import (
     VcpuEvents,
 )
 from emu.kvm.vendor import MsrRefused, VendorOperations
+from vmcs.batch import StateView, nested_state_layout
+from vmcs.nested_state import Format
 
 if TYPE_CHECKING:
     from emu.kvm.vm import Vm
@@ -576,13 +578,25 @@ class Vcpu:
         self.get_nested_state_into(buffer)
         return bytes(buffer[: int.from_bytes(buffer[4:8], "little")])
 
-    def set_nested_state(self, state: bytes | bytearray | memoryview) -> int:
+    def nested_state(self) -> StateView:
+        """What KVM_GET_NESTED_STATE hands out, by name: `view.flags`, `view.vmcs12.GUEST_RIP`.
+
+        The view is a copy that can be changed and given to `set_nested_state`.
+        """
+        blob = self.get_nested_state()
+        layout = nested_state_layout(Format(int.from_bytes(blob[2:4], "little")))
+        return StateView(bytearray(blob[: layout.size].ljust(layout.size, b"\0")), layout)
+
+    def set_nested_state(self, state: bytes | bytearray | memoryview | StateView) -> int:
         """KVM_SET_NESTED_STATE: the ioctl's non-negative return value.
 
-        `state` is the caller's memory from the header on; KVM reads what it needs of it.
+        `state` is the caller's memory from the header on, or a view of it by name; KVM reads what
+        it needs of it.
         A positive value says that L2 could not be entered: `entry_refusal` then holds the name of
         the rule and what it asked.
         """
+        if isinstance(state, StateView):
+            state = state.bytes
         self.entry_refusal = None
         ioctl = "KVM_SET_NESTED_STATE"
         if not self.operations.has_nested_state(self.release, self.host):

@@ -19,6 +19,7 @@ from emu.kvm.nested_vmx.capabilities import (
     MSR_CR0_FIXED1,
     MSR_CR4_FIXED0,
     MSR_CR4_FIXED1,
+    MSR_PROC2,
     MSR_TRUE_ENTRY,
     MSR_TRUE_EXIT,
     MSR_TRUE_PIN,
@@ -199,8 +200,27 @@ class Vmx(VendorOperations):
                 change = self.msrs.widen if cpuid.has("MPX") else self.msrs.narrow
                 change(MSR_TRUE_ENTRY, int(Entry.LOAD_IA32_BNDCFGS))
                 change(MSR_TRUE_EXIT, int(Exit.CLEAR_IA32_BNDCFGS))
+            self._controls_follow_cpuid()
         self.update_cr4_mask()
         self._template = None
+
+    def _controls_follow_cpuid(self) -> None:
+        """Offer L1 a control where its CPUID has the feature, on a host that has it.
+
+        Source: arch/x86/kvm/vmx/vmx.c: vmx_secondary_exec_control, vmx/pmu_intel.c:
+        intel_pmu_refresh (until the controls of IA32_PERF_GLOBAL_CTRL no longer followed the PMU).
+        """
+        cpuid, host = self.vcpu.cpuid, self.vcpu.host.cpuid
+        for feature, control in CONTROL_OF_FEATURE:
+            if host.has(feature):
+                change = self.msrs.widen if cpuid.has(feature) else self.msrs.narrow
+                change(MSR_PROC2, int(control))
+        version = cpuid.register(0xA, 0, 0) & 0xFF
+        if version and self.does("perf_global_ctrl_follows_pmu"):
+            change = self.msrs.widen if version > 1 else self.msrs.narrow
+            change(MSR_TRUE_ENTRY, int(Entry.LOAD_IA32_PERF_GLOBAL_CTRL))
+            if version > 1 or not self.does("pmu_never_narrows_exit"):
+                change(MSR_TRUE_EXIT, int(Exit.LOAD_IA32_PERF_GLOBAL_CTRL))
 
     def switch_to(self, vmcs: HardwareVmcs) -> None:
         """Load another VMCS and forget what was cached (nested.c: vmx_switch_vmcs)."""
@@ -667,6 +687,14 @@ class Vmx(VendorOperations):
         return reserved
 
 
+CONTROL_OF_FEATURE: Final = (
+    ("RDTSCP", ProcBased2.ENABLE_RDTSCP),
+    ("INVPCID", ProcBased2.ENABLE_INVPCID),
+    ("RDRAND", ProcBased2.RDRAND_EXITING),
+    ("RDSEED", ProcBased2.RDSEED_EXITING),
+    ("XSAVES", ProcBased2.ENABLE_XSAVES_XRSTORS),
+    ("WAITPKG", ProcBased2.ENABLE_USER_WAIT_AND_PAUSE),
+)
 QUIRK_FREEZE_IN_SMM: Final = 1 << 10
 HYPERV_SIGNATURE: Final = int.from_bytes(b"Hv#1", "little")
 EXIT_INIT_SIGNAL, EXIT_SIPI = 3, 4

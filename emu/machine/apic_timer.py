@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from emu.machine.clock import Clock
 from emu.machine.lapic_registers import TimerMode
+
+SHORTEST_PERIOD: Final = 1000  # ticks between two expiries of a periodic timer
 
 
 class ApicTimer:
     """Counts down at the bus frequency over the divide value, or waits for a TSC deadline.
 
     It keeps the tick at which the count reaches zero, so that reading the current count and
-    changing mode or divisor need no bookkeeping in between.
+    changing mode or divisor need no bookkeeping in between. A period shorter than SHORTEST_PERIOD
+    counts as it should and expires every few periods only: nothing sees more of it than one bit.
     """
 
     def __init__(self, clock: Clock, bus_ratio: int, expired: Callable[[], None]) -> None:
@@ -44,7 +48,10 @@ class ApicTimer:
         if self.mode == TimerMode.TSC_DEADLINE or self._timer.deadline is None:
             return 0
         remaining = max(self._timer.deadline - self.clock.now, 0)
-        return -(-remaining // self._unit)
+        count = -(-remaining // self._unit)
+        if self.mode == TimerMode.PERIODIC and count > self.initial:
+            return (count - 1) % self.initial + 1
+        return count
 
     @property
     def deadline(self) -> int:
@@ -97,6 +104,7 @@ class ApicTimer:
 
     def _expire(self) -> None:
         if self.mode == TimerMode.PERIODIC and self.initial:
-            self._timer.arm(self._timer.due + self.initial * self._unit)
+            period = self.initial * self._unit
+            self._timer.arm(self._timer.due + period * -(-SHORTEST_PERIOD // period))
         self._deadline = 0
         self.expired()

@@ -89,8 +89,8 @@ class Board:
     ) -> None:
         self.config = config = config or BoardConfig()
         self.clock = Clock(config.tsc_hz)
-        self.ports = PortMap()
-        self.mmio = MmioMap()
+        self.ports = PortMap(self.clock, config.port_ticks)
+        self.mmio = MmioMap(self.clock, config.mmio_ticks)
         self.memory = memory or PhysicalMemory(1 << PHYSICAL_BITS)
         for gpa, size in firmware.ram_ranges(config.memory):
             self.memory.add_ram(gpa, size)
@@ -116,6 +116,7 @@ class Board:
 
     def _add_interrupts(self) -> None:
         self.bus = InterruptBus()
+        self.bus.taken = self.scheduler.wake
         self.pic = PicPair(self._intr)
         self.ioapic = IoApic(self.bus)
         self.lapics = [
@@ -244,7 +245,9 @@ class Board:
         return drive
 
     def nmi(self) -> None:
-        """The NMI button: LINT1 of every local APIC."""
+        """The NMI button: LINT1 of every local APIC, unless port 70H masks it."""
+        if self.rtc.nmi_masked:
+            return
         for lapic in self.lapics:
             lapic.pin(1, True)
             lapic.pin(1, False)

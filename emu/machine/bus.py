@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from emu.machine.clock import Clock
+
 PORTS = 1 << 16
 PAGE_SHIFT = 12
 PAGE_OFFSET = (1 << PAGE_SHIFT) - 1
@@ -30,9 +32,13 @@ class _Range(NamedTuple):
 
 
 class PortMap:
-    """The I/O address space of the machine. SDM Vol. 1, Input/Output."""
+    """The I/O address space of the machine. SDM Vol. 1, Input/Output.
 
-    def __init__(self) -> None:
+    An access of the running processor takes `ticks` of `clock`, as bus cycles do.
+    """
+
+    def __init__(self, clock: Clock | None = None, ticks: int = 0) -> None:
+        self.clock, self.ticks = clock or Clock(), ticks
         self._ports: dict[int, _Range] = {}
 
     def add(
@@ -51,16 +57,24 @@ class PortMap:
 
     def read(self, port: int, size: int) -> int:
         """IN: `size` bytes (1, 2 or 4) from `port`."""
+        self.clock.charge(self.ticks)
+        return self._read(port, size)
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """OUT: `size` bytes (1, 2 or 4) to `port`."""
+        self.clock.charge(self.ticks)
+        self._write(port, size, value)
+
+    def _read(self, port: int, size: int) -> int:
         entry = self._ports.get(port)
         if entry is None and size == 1:
             return 0xFF
         if entry is not None and size <= entry.width:
             return entry.device.port_read(port - entry.base, size)
         half = size // 2
-        return self.read(port, half) | self.read(port + half & 0xFFFF, half) << 8 * half
+        return self._read(port, half) | self._read(port + half & 0xFFFF, half) << 8 * half
 
-    def write(self, port: int, size: int, value: int) -> None:
-        """OUT: `size` bytes (1, 2 or 4) to `port`."""
+    def _write(self, port: int, size: int, value: int) -> None:
         entry = self._ports.get(port)
         if entry is None and size == 1:
             return
@@ -68,8 +82,8 @@ class PortMap:
             entry.device.port_write(port - entry.base, size, value & (1 << 8 * size) - 1)
             return
         half = size // 2
-        self.write(port, half, value)
-        self.write(port + half & 0xFFFF, half, value >> 8 * half)
+        self._write(port, half, value)
+        self._write(port + half & 0xFFFF, half, value >> 8 * half)
 
 
 class MmioDevice(Protocol):
@@ -86,10 +100,12 @@ class MmioMap:
     """Windows of devices in the physical address space, by page.
 
     It is itself what answers wherever there is no memory: `read` and `write` take an address and
-    bytes, and split what is wider than 8 bytes or crosses a page.
+    bytes, and split what is wider than 8 bytes or crosses a page. An access of the running
+    processor takes `ticks` of `clock`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None, ticks: int = 0) -> None:
+        self.clock, self.ticks = clock or Clock(), ticks
         self._pages: dict[int, tuple[MmioDevice, int]] = {}
 
     def add(self, gpa: int, size: int, device: MmioDevice) -> None:
@@ -112,6 +128,11 @@ class MmioMap:
 
     def read(self, gpa: int, count: int) -> bytes:
         """`count` bytes from the device at `gpa`; all ones where there is none."""
+        self.clock.charge(self.ticks)
+        if count == 4 and not gpa & 3:
+            entry = self._pages.get(gpa >> PAGE_SHIFT)
+            if entry is not None:
+                return entry[0].mmio_read(gpa - entry[1], 4).to_bytes(4, "little")
         out = b""
         for at, size in _pieces(gpa, count):
             entry = self._pages.get(at >> PAGE_SHIFT)
@@ -123,6 +144,7 @@ class MmioMap:
 
     def write(self, gpa: int, data: bytes) -> None:
         """Write `data` to the device at `gpa`; lost where there is none."""
+        self.clock.charge(self.ticks)
         for at, size in _pieces(gpa, len(data)):
             entry = self._pages.get(at >> PAGE_SHIFT)
             if entry is not None:

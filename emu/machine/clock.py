@@ -43,6 +43,19 @@ class Clock:
         """A timer that calls `callback` when it is due."""
         return Timer(self, callback)
 
+    def charge(self, ticks: int) -> None:
+        """Time passes in which the running processor retires nothing: it waits for a device.
+
+        Outside a slice nobody waits, and no time passes.
+        """
+        if self.slice_end is None:
+            return
+        self.base += ticks
+        self.slice_end += ticks
+        event = self.next_event()
+        if event is not None and event < self.slice_end:
+            self.shorten()
+
     def next_event(self) -> int | None:
         """The tick of the earliest event; None when nothing is armed."""
         queue = self._queue

@@ -55,7 +55,7 @@ FILE_SLOTS: Final = 0x20
 FILE_NAME_SIZE: Final = 56
 INVALID: Final = 0xFFFF
 DMA_ERROR, DMA_READ, DMA_SKIP, DMA_SELECT, DMA_WRITE = 1, 2, 4, 8, 16
-DMA_PIECE: Final = 1 << 16
+PAGE: Final = 4096
 DMA_ACCESS: Final = struct.Struct(">IIQ")
 DIRECTORY_ENTRY: Final = struct.Struct(f">IHH{FILE_NAME_SIZE}s")
 
@@ -68,6 +68,9 @@ class Memory(Protocol):
 
     def write(self, gpa: int, data: bytes) -> None:
         """Write at `gpa`."""
+
+    def host(self, gpa: int) -> int:
+        """Where the memory at `gpa` is; 0 when there is none."""
 
 
 class FwCfg:
@@ -157,14 +160,23 @@ class FwCfg:
             self.select(control >> 16)
         error = 0
         if control & DMA_READ:
-            for done in range(0, length, DMA_PIECE):
-                piece = self.take(min(DMA_PIECE, length - done))
-                self.memory.write(data_gpa + done, piece)
+            error = self._dma_read(data_gpa, length)
         elif control & DMA_WRITE:
             error = self._dma_write(data_gpa, length)
         elif control & DMA_SKIP:
             self.offset += length
         self.memory.write(address, error.to_bytes(4, "big"))
+
+    def _dma_read(self, data_gpa: int, length: int) -> int:
+        """Copy to memory, page by page; an address without memory is an error."""
+        end = data_gpa + length
+        while data_gpa < end:
+            size = min(PAGE - data_gpa % PAGE, end - data_gpa)
+            if not self.memory.host(data_gpa):
+                return DMA_ERROR
+            self.memory.write(data_gpa, self.take(size))
+            data_gpa += size
+        return 0
 
     def _dma_write(self, data_gpa: int, length: int) -> int:
         item, written = self.items.get(self.key), self.writable.get(self.key)

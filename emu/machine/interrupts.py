@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from emu.machine.lapic_registers import Delivery
+from emu.machine.lapic_registers import ICR_ASSERT, ICR_LEVEL, ICR_LOGICAL, Delivery
 
 if TYPE_CHECKING:
     from emu.machine.ioapic import IoApic
@@ -25,12 +26,32 @@ class Message(NamedTuple):
     broadcast: bool = False
 
 
+def ipi(low: int, destination: int, everyone: int) -> Message | None:
+    """The message that the low half of ICR describes; None for what is not sent.
+
+    SDM Vol. 3, Interrupt Command Register (ICR): INIT level de-assert is ignored, reserved delivery
+    modes are not sent; other IPIs are edge-triggered. `everyone` is the broadcast destination.
+    """
+    delivery = Delivery(low >> 8 & 7)
+    init_deassert = delivery == Delivery.INIT and low & (ICR_LEVEL | ICR_ASSERT) == ICR_LEVEL
+    if init_deassert or delivery in (Delivery.RESERVED, Delivery.EXTINT):
+        return None
+    return Message(
+        low & 0xFF,
+        delivery,
+        destination,
+        logical=bool(low & ICR_LOGICAL),
+        broadcast=destination == everyone,
+    )
+
+
 class InterruptBus:
     """Carries messages to the local APICs, and ends of interrupt to the I/O APICs."""
 
     def __init__(self) -> None:
         self.lapics: list[LocalApic] = []
         self.ioapics: list[IoApic] = []
+        self.taken: Callable[[int], None] = _nobody  # told the ID of who takes a message
 
     def send(self, message: Message) -> bool:
         """Deliver `message` to its destination; whether any local APIC took it."""
@@ -44,8 +65,10 @@ class InterruptBus:
                 return False
             # SDM Vol. 3, Lowest Priority Delivery Mode: the processor whose priority is lowest
             targets = [min(able, key=lambda apic: apic.arbitration_priority)]
-        taken = [apic.accept(message) for apic in targets]
-        return any(taken)
+        taken = [apic for apic in targets if apic.accept(message)]
+        for apic in taken:
+            self.taken(apic.apic_id)
+        return bool(taken)
 
     def message_signalled(self, address: int, data: int) -> bool:
         """A device writes `data` to FEExxxxxH. SDM Vol. 3, Message Signalled Interrupts."""
@@ -65,3 +88,7 @@ class InterruptBus:
         """EOI of a level-triggered interrupt, broadcast to the I/O APICs."""
         for ioapic in self.ioapics:
             ioapic.end_of_interrupt(vector)
+
+
+def _nobody(apic_id: int) -> None:
+    """Nobody wants to know."""

@@ -6,10 +6,10 @@ returns None (a read) or False (a write); the processor raises the exception.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
+from emu.machine.apic_model import ApicModel, Core
 from emu.machine.apic_timer import ApicTimer
 from emu.machine.clock import Clock
 from emu.machine.interrupts import (
@@ -17,6 +17,7 @@ from emu.machine.interrupts import (
     BROADCAST_XAPIC,
     InterruptBus,
     Message,
+    ipi,
 )
 from emu.machine.lapic_registers import (
     BASE_BSP,
@@ -25,8 +26,6 @@ from emu.machine.lapic_registers import (
     DEFAULT_BASE,
     IA32_APIC_BASE,
     IA32_TSC_DEADLINE,
-    ICR_LEVEL,
-    ICR_LOGICAL,
     ICR_STATUS,
     LVT_LEVEL,
     LVT_MASKED,
@@ -49,42 +48,6 @@ from emu.machine.registers import RO, WO
 
 U32 = 0xFFFF_FFFF
 FIRST_LEGAL_VECTOR = 16
-
-
-@dataclass(frozen=True)
-class ApicModel:
-    """What this processor's local APIC has, as CPUID tells."""
-
-    x2apic: bool = True
-    tsc_deadline: bool = True
-    cmci: bool = False
-    suppress_eoi_broadcast: bool = True
-    maxphyaddr: int = 40
-    bus_ratio: int = 1
-
-    @property
-    def version(self) -> int:
-        """Local APIC version register: version 14H, the last LVT entry, EOI-broadcast bit."""
-        return 0x14 | (6 if self.cmci else 5) << 16 | int(self.suppress_eoi_broadcast) << 24
-
-
-class Core(Protocol):
-    """The pins of the processor that a local APIC drives."""
-
-    def interrupt_request(self, asserted: bool) -> None:
-        """The level of the interrupt request."""
-
-    def nmi(self) -> None:
-        """A non-maskable interrupt."""
-
-    def smi(self) -> None:
-        """A system-management interrupt."""
-
-    def init(self) -> None:
-        """An INIT."""
-
-    def sipi(self, vector: int) -> None:
-        """A start-up IPI."""
 
 
 class LocalApic:
@@ -118,6 +81,27 @@ class LocalApic:
             row.offset: row for row in REGISTERS if row.name != "LVT_CMCI" or self.model.cmci
         }
         self.lvts = tuple(name for name in LVTS if name != "LVT_CMCI" or self.model.cmci)
+        self._readers: dict[str, Callable[[], int]] = {
+            "ID": lambda: self.apic_id if self.x2apic else self.registers["ID"],
+            "VERSION": lambda: self.model.version,
+            "TPR": lambda: self.tpr,
+            "PPR": lambda: self.processor_priority,
+            "LDR": lambda: self.x2apic_ldr if self.x2apic else self.registers["LDR"],
+            "CURRENT_COUNT": lambda: self.timer.current,
+            "INITIAL_COUNT": lambda: self.timer.initial,
+        }
+        self._writers: dict[str, Callable[[int], None]] = {
+            "TPR": self._write_tpr,
+            "EOI": lambda _: self.end_of_interrupt(),
+            "ICR": self._write_icr,
+            "SELF_IPI": lambda vector: self._send(vector | Shorthand.SELF << 18, 0),
+            "ESR": self._write_esr,
+            "SVR": self._write_svr,
+            "INITIAL_COUNT": self.timer.set_initial,
+            "DIVIDE": self._write_divide,
+            "DFR": self._write_dfr,
+            **{lvt: functools.partial(self._write_lvt, lvt) for lvt in self.lvts},
+        }
         self._clear()
         bus.lapics.append(self)
 
@@ -276,21 +260,8 @@ class LocalApic:
         if row.offset in range(0x100, 0x280):
             bank = (self.isr, self.tmr, self.irr)[(row.offset >> 7) - 2]
             return bank >> 2 * (row.offset & 0x70) & U32
-        if name == "ID":
-            return self.apic_id if self.x2apic else self.registers["ID"]
-        if name == "VERSION":
-            return self.model.version
-        if name == "TPR":
-            return self.tpr
-        if name == "PPR":
-            return self.processor_priority
-        if name == "LDR" and self.x2apic:
-            return self.x2apic_ldr
-        if name == "CURRENT_COUNT":
-            return self.timer.current
-        if name == "INITIAL_COUNT":
-            return self.timer.initial
-        return self.registers[name]
+        reader = self._readers.get(name)
+        return self.registers[name] if reader is None else reader()
 
     @property
     def x2apic_ldr(self) -> int:
@@ -300,31 +271,29 @@ class LocalApic:
     def _write(self, row: ApicRegister, value: int) -> None:
         name = row.name
         value &= self._writable(row)
-        if name == "TPR":
-            self.tpr = value
-            self.update()
-        elif name == "EOI":
-            self.end_of_interrupt()
-        elif name == "ICR":
-            self.registers["ICR"] = value
-            self._send(value, self.registers["ICR_HIGH"] >> 24)
-        elif name == "SELF_IPI":
-            self._send(value | Shorthand.SELF << 18, 0)
-        elif name == "ESR":
-            self.registers["ESR"], self._errors = self._errors, ApicError(0)
-        elif name == "SVR":
-            self._write_svr(value)
-        elif name in LVTS:
-            self._write_lvt(name, value)
-        elif name == "INITIAL_COUNT":
-            self.timer.set_initial(value)
-        elif name == "DIVIDE":
+        writer = self._writers.get(name)
+        if writer is None:
             self.registers[name] = value
-            self.timer.set_divide(value)
-        elif name == "DFR":
-            self.registers[name] = value | ~row.writable & U32
         else:
-            self.registers[name] = value
+            writer(value)
+
+    def _write_tpr(self, value: int) -> None:
+        self.tpr = value
+        self.update()
+
+    def _write_icr(self, value: int) -> None:
+        self.registers["ICR"] = value
+        self._send(value, self.registers["ICR_HIGH"] >> 24)
+
+    def _write_esr(self, value: int) -> None:  # noqa: ARG002 - any write latches the errors
+        self.registers["ESR"], self._errors = self._errors, ApicError(0)
+
+    def _write_dfr(self, value: int) -> None:
+        self.registers["DFR"] = value | 0x0FFF_FFFF
+
+    def _write_divide(self, value: int) -> None:
+        self.registers["DIVIDE"] = value
+        self.timer.set_divide(value)
 
     def _write_svr(self, value: int) -> None:
         self.registers["SVR"] = value
@@ -532,27 +501,17 @@ class LocalApic:
     # sending
 
     def _send(self, low: int, destination: int) -> None:
-        """Send the IPI that the ICR describes. SDM Vol. 3, Interrupt Command Register (ICR)."""
-        vector, delivery = low & 0xFF, Delivery(low >> 8 & 7)
-        shorthand = Shorthand(low >> 18 & 3)
-        init_deassert = delivery == Delivery.INIT and low & ICR_LEVEL and not low & 1 << 14
-        if init_deassert or delivery in (Delivery.RESERVED, Delivery.EXTINT):
+        """Send the IPI that the ICR describes."""
+        message = ipi(low, destination, BROADCAST_X2APIC if self.x2apic else BROADCAST_XAPIC)
+        if message is None:
             return
-        ordinary = delivery in (Delivery.FIXED, Delivery.LOWEST_PRIORITY)
-        if ordinary and vector < FIRST_LEGAL_VECTOR:
+        if message.delivery <= Delivery.LOWEST_PRIORITY and message.vector < FIRST_LEGAL_VECTOR:
             self._error(ApicError.SEND_ILLEGAL_VECTOR)
             return
-        everyone = BROADCAST_X2APIC if self.x2apic else BROADCAST_XAPIC
-        message = Message(
-            vector,
-            delivery,
-            destination,
-            logical=bool(low & ICR_LOGICAL),
-            broadcast=destination == everyone,
-        )
+        shorthand = Shorthand(low >> 18 & 3)
         if shorthand == Shorthand.NONE:
             self.bus.send(message)
-        elif delivery in SHORTHAND_DELIVERY[shorthand]:
+        elif message.delivery in SHORTHAND_DELIVERY[shorthand]:
             self.bus.deliver(message, self._shorthand_targets(shorthand))
 
     def _shorthand_targets(self, shorthand: Shorthand) -> list[LocalApic]:

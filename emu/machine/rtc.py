@@ -61,6 +61,7 @@ class Rtc:
     ) -> None:
         self.clock, self.irq8 = clock, irq8
         self.index = 0
+        self.nmi_masked = False
         self.memory = bytearray(128)
         for row in MAP:
             self.memory[row.offset] = row.reset
@@ -210,7 +211,7 @@ class Rtc:
     def port_write(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
         """OUT: the index (bit 7 disables NMI), or the byte that it selects."""
         if offset == 0:
-            self.index = value & 0x7F
+            self.index, self.nmi_masked = value & 0x7F, bool(value & 0x80)
             return
         index = self.index
         if index in TIME_OFFSETS:

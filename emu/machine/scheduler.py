@@ -41,6 +41,17 @@ class Scheduler:
         self.current = 0
         self.stopped = False
         self._left = quantum
+        self._next: int | None = None
+
+    def wake(self, index: int) -> None:
+        """An interrupt went to processor `index`: the next turn is its own, if it can run.
+
+        What one processor asks of another is so done at once, not when the sender has spun through
+        its quantum.
+        """
+        if index != self.current and self._next is None:
+            self._next = index
+            self.processors[self.current].stop()
 
     def stop(self) -> None:
         """End the run at the next instruction boundary."""
@@ -86,6 +97,10 @@ class Scheduler:
 
     def _choose(self) -> bool:
         """Find whose turn it is; False when every processor is halted."""
+        woken, self._next = self._next, None
+        if woken is not None and not self.processors[woken].halted():
+            self.current, self._left = woken, self.quantum
+            return True
         if self._left > 0 and not self.processors[self.current].halted():
             return True
         count = len(self.processors)

@@ -47,6 +47,7 @@ class Serial:
     ) -> None:
         self.transmit, self.interrupt = transmit, interrupt
         self._waiting: deque[int] = deque()
+        self._asserted = False
         self.reset()
 
     def reset(self) -> None:
@@ -104,13 +105,18 @@ class Serial:
         ready = LSR_READY if self._received else 0
         self.lsr = self.lsr & ~LSR_READY | ready
         # OUT2 gates the interrupt on a PC; in loopback the pin is inactive
-        gated = self.mcr & MCR_OUT2 and not self.mcr & MCR_LOOP
-        self.interrupt(bool(gated) and self._identification() != IIR_NONE)
+        gated = self.ier and self.mcr & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2
+        asserted = bool(gated) and self._identification() != IIR_NONE
+        if asserted != self._asserted:
+            self._asserted = asserted
+            self.interrupt(asserted)
 
     # ports
 
     def port_read(self, offset: int, size: int) -> int:  # noqa: ARG002 - one byte wide
         """IN from a register."""
+        if offset == 5 and not self.lsr & LSR_ERRORS:
+            return self.lsr  # what guests read most, and without effect
         if offset < 2 and self.lcr & LCR_DIVISOR:
             return self.divisor >> 8 * offset & 0xFF
         value = (0, self.ier, 0, self.lcr, self.mcr, self.lsr, self.msr, self.scr)[offset]

@@ -84,7 +84,7 @@ class PhysicalMemory:
         del self._buffers[gpa, size]
         first, count = gpa // PAGE_SIZE, size // PAGE_SIZE
         for page in np.flatnonzero(self.map[first : first + count] & CODE) + first:
-            self._drop_code(int(page))
+            self._drop_code(int(page), 0, PAGE_SIZE)
         self.map[first : first + count] = 0
 
     def add_device(self, gpa: int, size: int, device: Device) -> None:
@@ -120,7 +120,7 @@ class PhysicalMemory:
             if not host:
                 self._device_write(gpa, data[:piece])
             elif self.map[page] & WRITABLE:
-                self._drop_code(page)
+                self._drop_code(page, gpa % PAGE_SIZE, piece)
                 ctypes.memmove(host, data[:piece], piece)
                 self.map[page] |= DIRTY
             gpa, data = gpa + piece, data[piece:]
@@ -132,14 +132,17 @@ class PhysicalMemory:
             host = self.host(gpa)
             if not host:
                 raise ValueError(f"no memory at {gpa:#x} to load {piece} bytes into")
-            self._drop_code(gpa // PAGE_SIZE)
+            self._drop_code(gpa // PAGE_SIZE, gpa % PAGE_SIZE, piece)
             ctypes.memmove(host, data[:piece], piece)
             gpa, data = gpa + piece, data[piece:]
 
-    def _drop_code(self, page: int) -> None:
+    def _drop_code(self, page: int, offset: int, count: int) -> None:
+        """Tell the decoders when bytes of a page that they hold are about to change."""
         if self.map[page] & CODE:
-            for listener in self.code_written:
-                listener(page)
+            lines = (2 << (offset + count - 1) // 64) - (1 << offset // 64)
+            if int(self.code_lines[page]) & lines:
+                for listener in self.code_written:
+                    listener(page)
 
     def _window(self, gpa: int) -> Window | None:
         return next((w for w in self.windows if w.gpa <= gpa < w.gpa + w.size), None)

@@ -1,1 +1,1 @@
-"""Moving a nested guest between kernels: snapshot, VMM profile, policy, judge, replay, fleet."""
+"""Moving a nested guest between kernels: captures, policies, verdicts, matrices, replay."""

@@ -7,11 +7,11 @@ A capture is what `nestling show`, `judge` and `migrate` work on.  Some ship wit
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 from emu.errors import InputError, StateError
 from vmcs.nested_state import HEADER_SIZE, VMCS12_OFFSET, Format, NestedFlag
@@ -27,6 +27,35 @@ CR4_PAE, CR4_VMXE = 0x20, 0x2000
 IA32E_MODE_GUEST = 0x200
 FEATURE_CONTROL_ENABLED = 5
 VMCS12_MEMBERS = members_of(VMCS12_BASE)
+
+
+def _anything(_value: object) -> bool:
+    return True
+
+
+def _is_word(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 64
+
+
+def _is_word_or_null(value: object) -> bool:
+    return value is None or _is_word(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_truth(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+# What the members of a capture in a file must be.
+MEMBER_KINDS: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
+    **dict.fromkeys(("cr0", "cr3", "cr4", "efer"), ("a number of 64 bits", _is_word)),
+    **dict.fromkeys(("name", "title", "provenance"), ("text", _is_text)),
+    "feature_control": ("a number of 64 bits or null", _is_word_or_null),
+    "smm": ("true or false", _is_truth),
+}
 
 
 @dataclass(frozen=True)
@@ -93,10 +122,12 @@ class Capture:
             raise StateError(f"{where}: 'blob' is missing") from None
         except (TypeError, ValueError):
             raise StateError(f"{where}: 'blob' is not hexadecimal") from None
-        for key in ("cr0", "cr3", "cr4", "efer"):
-            if not isinstance(known.get(key, 0), int):
-                raise StateError(f"{where}: {key!r} is not a number")
         known.setdefault("name", where)
+        for key, value in known.items():
+            wanted, fits = MEMBER_KINDS.get(key, ("", _anything))
+            if not fits(value):
+                raise StateError(f"{where}: {key!r} is not {wanted}")
+        check_blob(known["blob"], where)
         return cls(**known)
 
 

@@ -61,6 +61,8 @@ def _of_json(data: bytes, where: str) -> list[Capture]:
     except (ValueError, RecursionError) as error:
         raise StateError(f"{where}: not JSON: {error}") from None
     rows = value if isinstance(value, list) else [value]
+    if not rows:
+        raise StateError(f"{where}: no nested state: an empty list")
     captures = []
     for index, row in enumerate(rows):
         place = where if len(rows) == 1 else f"{where}[{index}]"

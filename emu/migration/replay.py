@@ -138,7 +138,7 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no replay file: {error}") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise InputError(f"{path}: no replay file: not a JSON object of kind {KIND!r}")

@@ -3,6 +3,6 @@
 `release("6.12")` is the resolved whole of one kernel; `RELEASES` holds them all, oldest first.
 """
 
-from emu.releases.registry import RELEASES, release
+from emu.releases.registry import RELEASES, first_with, release
 
-__all__ = ["RELEASES", "release"]
+__all__ = ["RELEASES", "first_with", "release"]

@@ -1,7 +1,7 @@
 """Linux 4.19: what nested virtualization gained over 4.18."""
 
 from emu.releases.linux_4_18 import LINUX_4_18
-from emu.releases.schema import Added, Changed, after
+from emu.releases.schema import Added, Changed, Removed, after
 
 VMX_GET_NESTED_STATE = "arch/x86/kvm/vmx.c: vmx_get_nested_state"
 VMX_SET_NESTED_STATE = "arch/x86/kvm/vmx.c: vmx_set_nested_state"
@@ -16,6 +16,9 @@ GUEST_STATE_VALID = "arch/x86/kvm/vmx.c: guest_state_valid"
 NESTED_VMX_LOAD_CR3 = "arch/x86/kvm/vmx.c: nested_vmx_load_cr3"
 SYNC_VMCS12 = "arch/x86/kvm/vmx.c: sync_vmcs12"
 PREPARE_VMCS02_FULL = "arch/x86/kvm/vmx.c: prepare_vmcs02_full"
+DO_CPUID_ENT = "arch/x86/kvm/cpuid.c: __do_cpuid_ent"
+KVM_GET_ARCH_CAPABILITIES = "arch/x86/kvm/x86.c: kvm_get_arch_capabilities"
+NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx.c: nested_vmx_setup_ctls_msrs"
 
 LINUX_4_19 = after(
     LINUX_4_18,
@@ -193,4 +196,9 @@ LINUX_4_19 = after(
     Added("behaviours", "syncs_pdptrs_always", seen=SYNC_VMCS12),
     Added("behaviours", "get_cancels_timer", seen=SYNC_VMCS12),
     Added("behaviours", "loads_pdptrs_rare", seen=PREPARE_VMCS02_FULL),
+    Added("cpuid_emulated", "KVM_PV_SEND_IPI", seen=DO_CPUID_ENT),
+    Added("arch_capabilities", "SKIP_VMENTRY_L1DFLUSH", seen=KVM_GET_ARCH_CAPABILITIES),
+    Removed("vmx_controls", "LOAD_IA32_BNDCFGS_ENTRY", seen=NESTED_VMX_SETUP_CTLS_MSRS),
+    Removed("vmx_controls", "CLEAR_IA32_BNDCFGS_EXIT", seen=NESTED_VMX_SETUP_CTLS_MSRS),
+    Added("vmx_controls", "VMCS_SHADOWING", seen=NESTED_VMX_SETUP_CTLS_MSRS),
 )

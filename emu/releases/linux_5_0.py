@@ -5,6 +5,7 @@ from emu.releases.schema import Added, Changed, after
 
 VMX_GET_NESTED_STATE = "arch/x86/kvm/vmx/nested.c: vmx_get_nested_state"
 NESTED_CHECK_VM_EXECUTION_CONTROLS = "arch/x86/kvm/vmx/nested.c: nested_check_vm_execution_controls"
+DO_CPUID_ENT = "arch/x86/kvm/cpuid.c: __do_cpuid_ent"
 
 LINUX_5_0 = after(
     LINUX_4_20,
@@ -15,4 +16,7 @@ LINUX_5_0 = after(
     Added(
         "vmx_rules", "save_preemption_timer_needs_timer", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS
     ),
+    Added("cpuid", "INTEL_STIBP", seen=DO_CPUID_ENT),
+    Added("cpuid", "AMD_STIBP", seen=DO_CPUID_ENT),
+    Added("cpuid", "WBNOINVD", seen=DO_CPUID_ENT),
 )

@@ -14,6 +14,8 @@ __SET_SREGS = "arch/x86/kvm/x86.c: __set_sregs"
 KVM_VCPU_AFTER_SET_CPUID = "arch/x86/kvm/cpuid.c: kvm_vcpu_after_set_cpuid"
 VMX_APIC_INIT_SIGNAL_BLOCKED = "arch/x86/kvm/vmx/vmx.c: vmx_apic_init_signal_blocked"
 NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
+KVM_GET_ARCH_CAPABILITIES = "arch/x86/kvm/x86.c: kvm_get_arch_capabilities"
 
 LINUX_5_11 = after(
     LINUX_5_10,
@@ -31,4 +33,10 @@ LINUX_5_11 = after(
     Added("behaviours", "cr4_pcide_needs_cpuid", seen=KVM_VCPU_AFTER_SET_CPUID),
     Added("behaviours", "init_blocked_in_root_only", seen=VMX_APIC_INIT_SIGNAL_BLOCKED),
     Added("vmx_controls", "ACTIVITY_WAIT_SIPI", seen=NESTED_VMX_SETUP_CTLS_MSRS),
+    Added("cpuid", "AVX512_FP16", seen=KVM_SET_CPU_CAPS),
+    Removed(
+        "arch_capabilities",
+        "TSX_CTRL_HIDDEN_WITHOUT_RTM",
+        seen=f"{KVM_GET_ARCH_CAPABILITIES} (between 5.10.7 and 5.11.14)",
+    ),
 )

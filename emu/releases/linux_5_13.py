@@ -14,6 +14,7 @@ SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
 VMX_VCPU_AFTER_SET_CPUID = "arch/x86/kvm/vmx/vmx.c: vmx_vcpu_after_set_cpuid"
 STRUCT_VMCS12 = "arch/x86/kvm/vmx/vmcs12.h: struct vmcs12"
 NESTED_VMX_SETUP_CTLS_MSRS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_ctls_msrs"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 
 LINUX_5_13 = after(
     LINUX_5_12,
@@ -48,4 +49,9 @@ LINUX_5_13 = after(
     Added("behaviours", "feature_control_sgx", seen=VMX_VCPU_AFTER_SET_CPUID),
     Added("vmcs12_fields", "encls_exiting_bitmap", seen=STRUCT_VMCS12),
     Added("vmx_controls", "ENABLE_ENCLS_EXITING", seen=NESTED_VMX_SETUP_CTLS_MSRS),
+    Added("cpuid", "SGX", seen=f"{KVM_SET_CPU_CAPS} (between 5.12.9 and 5.14.2)"),
+    Added("cpuid", "SGX_LC", seen=f"{KVM_SET_CPU_CAPS} (between 5.12.9 and 5.14.2)"),
+    Added("cpuid", "SGX1", seen=f"{KVM_SET_CPU_CAPS} (between 5.12.9 and 5.14.2)"),
+    Added("cpuid", "SGX2", seen=f"{KVM_SET_CPU_CAPS} (between 5.12.9 and 5.14.2)"),
+    Added("cpuid", "BUS_LOCK_DETECT", seen=f"{KVM_SET_CPU_CAPS} (between 5.12.9 and 5.14.2)"),
 )

@@ -8,11 +8,13 @@ SVM_CACHE = "arch/x86/kvm/svm/nested.c: __nested_copy_vmcb_control_to_cache"
 SVM_SET = "arch/x86/kvm/svm/nested.c: svm_set_nested_state"
 KVM_VM_IOCTL_CHECK_EXTENSION = "arch/x86/kvm/x86.c: kvm_vm_ioctl_check_extension"
 KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS = "arch/x86/kvm/x86.c: kvm_vcpu_ioctl_x86_set_vcpu_events"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
+DO_CPUID_FUNC = "arch/x86/kvm/cpuid.c: __do_cpuid_func"
 
 LINUX_5_17 = after(
     LINUX_5_16,
     "5.17",
-    Added("cpuid", "VMCBCLEAN", seen=SVM_CAPS),
+    Added("cpuid_svm", "VMCBCLEAN", seen=SVM_CAPS),
     Removed("svm_rules", "msrpm_page_width", seen=SVM_CACHE),
     Removed("svm_rules", "msrpm_next_page_width", seen=SVM_CACHE),
     Removed("svm_rules", "iopm_page_width", seen=SVM_CACHE),
@@ -24,4 +26,13 @@ LINUX_5_17 = after(
     Added("capabilities", "KVM_CAP_XSAVE2", seen=KVM_VM_IOCTL_CHECK_EXTENSION),
     Added("behaviours", "smm_change_leaves_nested", seen=KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS),
     Added("behaviours", "smm_change_leaves_nested_first", seen=KVM_VCPU_IOCTL_X86_SET_VCPU_EVENTS),
+    Added("cpuid", "FDP_EXCPTN_ONLY", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "ZERO_FCS_FDS", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "AMX_TILE", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "AMX_INT8", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "AMX_BF16", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "XFD", seen=KVM_SET_CPU_CAPS),
+    Removed("cpuid", "PERFCTR_CORE", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid_svm", "PERFCTR_CORE", seen=SVM_CAPS),
+    Added("cpuid_leaves", "tile_config_shown", seen=DO_CPUID_FUNC),
 )

@@ -7,6 +7,7 @@ VMX_SET_NESTED_STATE = "arch/x86/kvm/vmx/nested.c: vmx_set_nested_state"
 VMX_GET_NESTED_STATE = "arch/x86/kvm/vmx/nested.c: vmx_get_nested_state"
 NESTED_VMX_CHECK_HOST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_host_state"
 NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
+DO_CPUID_ENT = "arch/x86/kvm/cpuid.c: __do_cpuid_ent"
 
 LINUX_5_2 = after(
     LINUX_5_1,
@@ -28,4 +29,7 @@ LINUX_5_2 = after(
     Added("vmx_rules", "host_sysenter_eip_canonical", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "host_pat_memory_types", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "guest_pat_memory_types", seen=NESTED_VMX_CHECK_GUEST_STATE),
+    Added("cpuid", "MD_CLEAR", seen=DO_CPUID_ENT),
+    Added("cpuid_leaves", "cache_subleaves", seen=DO_CPUID_ENT),
+    Added("cpuid_leaves", "node_raw", seen=DO_CPUID_ENT),
 )

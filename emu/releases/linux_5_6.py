@@ -9,6 +9,8 @@ NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_gues
 NESTED_EVMCS_CHECK_CONTROLS = "arch/x86/kvm/vmx/evmcs.c: nested_evmcs_check_controls"
 NESTED_ENABLE_EVMCS = "arch/x86/kvm/vmx/evmcs.c: nested_enable_evmcs"
 CR4_RESERVED_BITS = "arch/x86/kvm/x86.c: cr4_reserved_bits"
+DO_CPUID_7_MASK = "arch/x86/kvm/cpuid.c: do_cpuid_7_mask"
+VMX_PKU_SUPPORTED = "arch/x86/kvm/vmx/vmx.c: vmx_pku_supported"
 
 LINUX_5_6 = after(
     LINUX_5_5,
@@ -23,4 +25,6 @@ LINUX_5_6 = after(
     Added("vmx_rules", "evmcs_vm_functions", seen=NESTED_EVMCS_CHECK_CONTROLS),
     Removed("behaviours", "evmcs_narrows_msrs", seen=NESTED_ENABLE_EVMCS),
     Added("behaviours", "cr4_needs_host_feature", seen=CR4_RESERVED_BITS),
+    Removed("cpuid", "PKU", seen=DO_CPUID_7_MASK),
+    Added("cpuid_vmx", "PKU", seen=VMX_PKU_SUPPORTED),
 )

@@ -1,7 +1,7 @@
 """Linux 5.8: what nested virtualization gained over 5.7."""
 
 from emu.releases.linux_5_7 import LINUX_5_7
-from emu.releases.schema import Added, Changed, after
+from emu.releases.schema import Added, Changed, Removed, after
 
 SVM_LOAD = "arch/x86/kvm/svm/nested.c: load_nested_vmcb_control"
 SVM_GET = "arch/x86/kvm/svm/nested.c: svm_get_nested_state"
@@ -20,6 +20,10 @@ VMX_SET_NESTED_STATE = "arch/x86/kvm/vmx/nested.c: vmx_set_nested_state"
 SYNC_VMCS02_TO_VMCS12 = "arch/x86/kvm/vmx/nested.c: sync_vmcs02_to_vmcs12"
 KVM_VM_IOCTL_CHECK_EXTENSION = "arch/x86/kvm/x86.c: kvm_vm_ioctl_check_extension"
 STRUCT_VMCS12 = "arch/x86/kvm/vmx/vmcs12.h: struct vmcs12"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
+VMX_SET_CPU_CAPS = "arch/x86/kvm/vmx/vmx.c: vmx_set_cpu_caps"
+DO_CPUID_FUNC = "arch/x86/kvm/cpuid.c: __do_cpuid_func"
+MSR_BASED_FEATURES_ALL = "arch/x86/kvm/x86.c: msr_based_features_all"
 
 LINUX_5_8 = after(
     LINUX_5_7,
@@ -72,4 +76,10 @@ LINUX_5_8 = after(
     Added("behaviours", "keeps_timer_while_pending", seen=SYNC_VMCS02_TO_VMCS12),
     Added("behaviours", "vmx_ioctls_without_nested", seen=KVM_VM_IOCTL_CHECK_EXTENSION),
     Added("vmcs12_fields", "dead_space", seen=STRUCT_VMCS12),
+    Added("cpuid", "PDCM", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "PKU", seen=KVM_SET_CPU_CAPS),
+    Removed("cpuid_vmx", "PKU", seen=VMX_SET_CPU_CAPS),
+    Added("cpuid_emulated", "KVM_ASYNC_PF_INT", seen=DO_CPUID_FUNC),
+    Added("cpuid_leaves", "l2_caches_raw", seen=DO_CPUID_FUNC),
+    Added("feature_msrs", "IA32_PERF_CAPABILITIES", seen=MSR_BASED_FEATURES_ALL),
 )

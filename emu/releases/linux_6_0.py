@@ -1,7 +1,7 @@
 """Linux 6.0: what nested virtualization gained over 5.19."""
 
 from emu.releases.linux_5_19 import LINUX_5_19
-from emu.releases.schema import Added, Removed, after
+from emu.releases.schema import Added, Changed, Removed, after
 
 SVM_CACHE = "arch/x86/kvm/svm/nested.c: __nested_copy_vmcb_control_to_cache"
 KVM_VM_IOCTL_CHECK_EXTENSION = "arch/x86/kvm/x86.c: kvm_vm_ioctl_check_extension"
@@ -12,6 +12,12 @@ PREPARE_VMCS02 = "arch/x86/kvm/vmx/nested.c: prepare_vmcs02"
 KVM_ARCH_VCPU_IOCTL_SET_MPSTATE = "arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl_set_mpstate"
 NESTED_VMX_SETUP_CR_FIXED = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_cr_fixed"
 NESTED_CR4_VALID = "arch/x86/kvm/vmx/nested.h: nested_cr4_valid"
+VMX_SET_CPU_CAPS = "arch/x86/kvm/vmx/vmx.c: vmx_set_cpu_caps"
+DO_CPUID_FUNC = "arch/x86/kvm/cpuid.c: __do_cpuid_func"
+KVM_INIT_PMU_CAPABILITY = "arch/x86/kvm/pmu.h: kvm_init_pmu_capability"
+KVM_SUPPORTED_ARCH_CAP = "arch/x86/kvm/x86.c: KVM_SUPPORTED_ARCH_CAP"
+VMX_GET_PERF_CAPABILITIES = "arch/x86/kvm/vmx/capabilities.h: vmx_get_perf_capabilities"
+NESTED_VMX_PMU_REFRESH = "arch/x86/kvm/vmx/nested.c: nested_vmx_pmu_refresh"
 
 LINUX_6_0 = after(
     LINUX_5_19,
@@ -26,4 +32,11 @@ LINUX_6_0 = after(
     Added("vmx_controls", "EMULATED_UMIP_IN_CR4", seen=NESTED_VMX_SETUP_CR_FIXED),
     Added("vmx_rules", "host_cr4_reserved", seen=NESTED_CR4_VALID),
     Added("vmx_rules", "guest_cr4_reserved", seen=NESTED_CR4_VALID),
+    Added("cpuid_vmx", "DS", seen=VMX_SET_CPU_CAPS),
+    Added("cpuid_vmx", "DTES64", seen=VMX_SET_CPU_CAPS),
+    Removed("cpuid_leaves", "dca_raw", seen=DO_CPUID_FUNC),
+    Added("cpuid_leaves", "counters_must_work", seen=KVM_INIT_PMU_CAPABILITY),
+    Changed("arch_capabilities_mask", 0x010A_E1FF, seen=KVM_SUPPORTED_ARCH_CAP),
+    Changed("perf_capabilities_mask", 0x4FFF, seen=VMX_GET_PERF_CAPABILITIES),
+    Removed("behaviours", "perf_global_ctrl_follows_pmu", seen=NESTED_VMX_PMU_REFRESH),
 )

@@ -1,7 +1,7 @@
 """Linux 6.12.115, the stable tree that Debian ships: how it differs from mainline 6.12."""
 
 from emu.releases.linux_6_12 import LINUX_6_12
-from emu.releases.schema import Added, Removed, after
+from emu.releases.schema import Added, Changed, Removed, after
 
 SVM_CONTROLS = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_controls"
 SVM_SAVE = "arch/x86/kvm/svm/nested.c: nested_vmcb_check_save"
@@ -13,6 +13,9 @@ NESTED_VMX_CHECK_HOST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_host_
 VMX_IS_VALID_DEBUGCTL = "arch/x86/kvm/vmx/vmx.c: vmx_is_valid_debugctl"
 NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
 KVM_IS_VALID_SREGS = "arch/x86/kvm/x86.c: kvm_is_valid_sregs"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
+KVM_GET_ARCH_CAPABILITIES = "arch/x86/kvm/x86.c: kvm_get_arch_capabilities"
+KVM_SUPPORTED_ARCH_CAP = "arch/x86/kvm/x86.c: KVM_SUPPORTED_ARCH_CAP"
 
 LINUX_6_12_115 = after(
     LINUX_6_12,
@@ -35,5 +38,12 @@ LINUX_6_12_115 = after(
     Added("vmx_rules", "guest_cet_needs_wp", seen=NESTED_VMX_CHECK_GUEST_STATE),
     Added("vmx_rules", "host_cet_needs_wp", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("sregs_rules", "sregs_efer_reserved", seen=KVM_IS_VALID_SREGS),
+    Added("cpuid", "SRSO_USER_KERNEL_NO", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "VERW_CLEAR", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "TSA_SQ_NO", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "TSA_L1_NO", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "TSA_FILL_NO", seen=KVM_SET_CPU_CAPS),
+    Added("arch_capabilities", "ITS_NO", seen=KVM_GET_ARCH_CAPABILITIES),
+    Changed("arch_capabilities_mask", 0x4000_0000_1D1A_E1FF, seen=KVM_SUPPORTED_ARCH_CAP),
     stable=True,
 )

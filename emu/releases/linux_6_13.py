@@ -6,6 +6,8 @@ from emu.releases.schema import Added, Removed, after
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
 KVM_APIC_SET_BASE = "arch/x86/kvm/lapic.c: kvm_apic_set_base"
 NESTED_VMX_CHECK_HOST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_host_state"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
+MSR_BASED_FEATURES_ALL_EXCEPT_VMX = "arch/x86/kvm/x86.c: msr_based_features_all_except_vmx"
 
 LINUX_6_13 = after(
     LINUX_6_12,
@@ -18,4 +20,11 @@ LINUX_6_13 = after(
     Removed("vmx_rules", "host_rip_canonical_for_vcpu", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "host_rip_canonical_48", seen=NESTED_VMX_CHECK_HOST_STATE),
     Added("vmx_rules", "host_rip_canonical_57", seen=NESTED_VMX_CHECK_HOST_STATE),
+    Added("cpuid", "SHA512", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "SM3", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "SM4", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "AVX_VNNI_INT16", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "AMD_IBPB_RET", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid_leaves", "ibpb_return_bit", seen=KVM_SET_CPU_CAPS),
+    Added("feature_msrs", "MSR_PLATFORM_INFO", seen=MSR_BASED_FEATURES_ALL_EXCEPT_VMX),
 )

@@ -19,6 +19,7 @@ VMX_IS_VALID_DEBUGCTL_BETWEEN = (
 NESTED_VMX_CHECK_GUEST_STATE_BETWEEN = (
     "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state (between 6.14 and 6.17)"
 )
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 
 LINUX_6_17 = after(
     LINUX_6_16,
@@ -33,4 +34,8 @@ LINUX_6_17 = after(
     ),
     Added("behaviours", "checks_debugctl", seen=VMX_IS_VALID_DEBUGCTL_BETWEEN),
     Added("vmx_rules", "guest_debugctl_reserved", seen=NESTED_VMX_CHECK_GUEST_STATE_BETWEEN),
+    Added("cpuid", "WRMSRNS", seen=f"{KVM_SET_CPU_CAPS} (between 6.14 and 6.17)"),
+    Added("cpuid", "LKGS", seen=f"{KVM_SET_CPU_CAPS} (between 6.14 and 6.17)"),
+    Added("cpuid", "AMD_IBRS_SAME_MODE", seen=f"{KVM_SET_CPU_CAPS} (between 6.14 and 6.17)"),
+    Added("cpuid", "PREFETCHI", seen=f"{KVM_SET_CPU_CAPS} (between 6.14 and 6.17)"),
 )

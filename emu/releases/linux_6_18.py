@@ -14,6 +14,8 @@ NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_gues
 NESTED_VMX_SETUP_BASIC = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_basic"
 NESTED_VMX_SETUP_ENTRY_CTLS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_entry_ctls"
 NESTED_VMX_SETUP_EXIT_CTLS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_exit_ctls"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
+SVM_SET_CPU_CAPS = "arch/x86/kvm/svm/svm.c: svm_set_cpu_caps"
 
 LINUX_6_18 = after(
     LINUX_6_17,
@@ -51,4 +53,9 @@ LINUX_6_18 = after(
     Added("vmx_controls", "NO_HW_ERROR_CODE_CC", seen=NESTED_VMX_SETUP_BASIC),
     Added("vmx_controls", "LOAD_CET_STATE_ENTRY", seen=NESTED_VMX_SETUP_ENTRY_CTLS),
     Added("vmx_controls", "LOAD_CET_STATE_EXIT", seen=NESTED_VMX_SETUP_EXIT_CTLS),
+    Added("cpuid", "SHSTK", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "IBT", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "MSR_IMM", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid_svm_hidden", "IBT", seen=SVM_SET_CPU_CAPS),
+    Added("cpuid_svm_hidden", "MSR_IMM", seen=SVM_SET_CPU_CAPS),
 )

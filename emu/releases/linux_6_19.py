@@ -8,6 +8,7 @@ NESTED_VMX_CHECK_TPR_SHADOW_CONTROLS = (
     "arch/x86/kvm/vmx/nested.c: nested_vmx_check_tpr_shadow_controls"
 )
 NESTED_CHECK_VM_EXECUTION_CONTROLS = "arch/x86/kvm/vmx/nested.c: nested_check_vm_execution_controls"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 
 LINUX_6_19 = after(
     LINUX_6_18,
@@ -15,4 +16,5 @@ LINUX_6_19 = after(
     Added("behaviours", "svm_lmsle_by_cpuid", seen=SVM_SETUP),
     Added("vmx_rules", "tpr_threshold_reserved", seen=NESTED_VMX_CHECK_TPR_SHADOW_CONTROLS),
     Added("vmx_rules", "tsc_multiplier_not_zero", seen=NESTED_CHECK_VM_EXECUTION_CONTROLS),
+    Added("cpuid", "EFER_LMSLE_MBZ", seen=KVM_SET_CPU_CAPS),
 )

@@ -7,6 +7,7 @@ KVM_POSSIBLE_CR0_GUEST_BITS = "arch/x86/kvm/kvm_cache_regs.h: KVM_POSSIBLE_CR0_G
 __KVM_VALID_EFER = "arch/x86/kvm/x86.c: __kvm_valid_efer"
 NESTED_VMX_CHECK_GUEST_STATE = "arch/x86/kvm/vmx/nested.c: nested_vmx_check_guest_state"
 NESTED_EVMCS_CHECK_CONTROLS = "arch/x86/kvm/vmx/hyperv.c: nested_evmcs_check_controls"
+KVM_SET_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_set_cpu_caps"
 
 LINUX_6_3 = after(
     LINUX_6_2,
@@ -24,4 +25,8 @@ LINUX_6_3 = after(
     Added("vmx_rules", "evmcs_proc2_supported", seen=NESTED_EVMCS_CHECK_CONTROLS),
     Added("vmx_rules", "evmcs_exit_supported", seen=NESTED_EVMCS_CHECK_CONTROLS),
     Added("vmx_rules", "evmcs_entry_supported", seen=NESTED_EVMCS_CHECK_CONTROLS),
+    Added("cpuid", "FZRM", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "FSRS", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "FSRC", seen=KVM_SET_CPU_CAPS),
+    Added("cpuid", "AUTOIBRS", seen=KVM_SET_CPU_CAPS),
 )

@@ -10,6 +10,7 @@ SVM_CACHE = "arch/x86/kvm/svm/nested.c: __nested_copy_vmcb_control_to_cache"
 SVM_VMRUN_STATE = "arch/x86/kvm/svm/nested.c: svm_copy_vmrun_state"
 SVM_MSR = "arch/x86/kvm/svm/svm.c: svm_set_msr"
 SVM_RECALC = "arch/x86/kvm/svm/nested.c: nested_vmcb02_recalc_intercepts"
+KVM_INITIALIZE_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_initialize_cpu_caps"
 
 
 LINUX_7_1 = after(
@@ -30,4 +31,5 @@ LINUX_7_1 = after(
     Added("svm_save", "lbr", seen=SVM_VMRUN_STATE),
     Added("behaviours", "svm_lbr_msrs_settable", seen=SVM_MSR),
     Added("behaviours", "svm_keeps_vmmcall_intercept", seen=SVM_RECALC),
+    Added("cpuid", "AVX512_BMM", seen=KVM_INITIALIZE_CPU_CAPS),
 )

@@ -12,11 +12,12 @@ KVM_VM_IOCTL_CHECK_EXTENSION = "arch/x86/kvm/x86.c: kvm_vm_ioctl_check_extension
 PREPARE_VMCS02_RARE = "arch/x86/kvm/vmx/nested.c: prepare_vmcs02_rare"
 KVM_IS_VALID_SREGS_BETWEEN = "arch/x86/kvm/regs.c: kvm_is_valid_sregs (between 7.1 and 7.2)"
 NESTED_VMX_SETUP_SECONDARY_CTLS = "arch/x86/kvm/vmx/nested.c: nested_vmx_setup_secondary_ctls"
+KVM_INITIALIZE_CPU_CAPS = "arch/x86/kvm/cpuid.c: kvm_initialize_cpu_caps"
 
 LINUX_7_2 = after(
     LINUX_7_1,
     "7.2",
-    Added("cpuid", "GMET", seen=SVM_CAPS),
+    Added("cpuid_svm", "GMET", seen=SVM_CAPS),
     Removed("behaviours", "svm_ioctls_without_nested", seen=KVM_VM_IOCTL_CHECK_EXTENSION),
     Added("svm_legalized", "misc_ctl_gmet_7_2", seen=SVM_CACHE),
     Added("svm_header", "gpat", seen=SVM_HEADER),
@@ -28,4 +29,5 @@ LINUX_7_2 = after(
     Added("sregs_rules", "sregs_efer_reserved", seen=KVM_IS_VALID_SREGS_BETWEEN),
     Added("vmx_controls", "MODE_BASED_EXECUTE_CONTROL", seen=NESTED_VMX_SETUP_SECONDARY_CTLS),
     Added("vmx_controls", "EPT_ADVANCED_EXIT_INFORMATION", seen=NESTED_VMX_SETUP_SECONDARY_CTLS),
+    Added("cpuid_emulated", "GP_ON_USER_CPUID", seen=KVM_INITIALIZE_CPU_CAPS),
 )

@@ -1,5 +1,6 @@
 """All releases by name."""
 
+from functools import cache
 from types import MappingProxyType
 
 from emu.errors import InputError
@@ -127,3 +128,10 @@ def release(name: str) -> Release:
     series = ".".join(name.split(".")[:1])
     near = [known for known in RELEASES if known.split(".")[0] == series] or list(RELEASES)
     raise InputError(f"no release is named {name!r}; known: {', '.join(near)}")
+
+
+@cache
+def first_with(fact: str, member: str) -> Release | None:
+    """The oldest mainline release whose set of names `fact` has `member`; None for none."""
+    mainline = (found for found in RELEASES.values() if not found.stable)
+    return next((found for found in mainline if found.has(fact, member)), None)

@@ -8,6 +8,7 @@ from emu.errors import InputError
 from emu.machine.board import Board
 from emu.machine.loaders import elf, linux, multiboot
 from emu.machine.loaders.multiboot import Module
+from emu.machine.loaders.placement import Placement
 from emu.machine.processor import EntryState
 
 __all__ = ["Module", "load"]
@@ -24,7 +25,8 @@ def load(
 ) -> EntryState:
     """Load `image`, whichever of the known kinds it is, and let the board enter it.
 
-    An initial RAM disk is the first module of a Multiboot image. Raises InputError, whose message
+    An initial RAM disk is the first module of a Multiboot image; a 32-bit ELF file without a
+    Multiboot header is entered in the same state and told nothing. Raises InputError, whose message
     begins with `name`, for an image that is none of them, cut short, or larger than memory.
     """
     if linux.is_bzimage(image):
@@ -35,11 +37,24 @@ def load(
         state = multiboot.load(board, image, name, command_line, found)
     elif elf.is_elf(image):
         _no_modules(name, modules)
-        state = linux.load_vmlinux(board, image, name, command_line, initrd)
+        executable = elf.parse(image, name)
+        if executable.bits == 64:
+            state = linux.load_vmlinux(board, image, name, command_line, initrd)
+        else:
+            state = _load_plain(board, executable, name, command_line, initrd)
     else:
         raise InputError(f"{name}: neither a Multiboot image, nor a Linux kernel, nor an ELF file")
     board.enter(state)
     return state
+
+
+def _load_plain(
+    board: Board, executable: elf.Executable, name: str, command_line: str, initrd: bytes
+) -> EntryState:
+    if command_line or initrd:
+        raise InputError(f"{name}: a 32-bit ELF file without a Multiboot header takes no arguments")
+    Placement(board, name).put_executable(executable)
+    return multiboot.protected_mode(executable.entry, {})
 
 
 def _no_modules(name: str, modules: Sequence[Module]) -> None:

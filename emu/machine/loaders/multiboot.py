@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from emu.errors import InputError
 from emu.machine.board import Board
-from emu.machine.firmware import BASE_MEMORY_END, EXTENDED, KIB
+from emu.machine.firmware import BASE_MEMORY_END, EXTENDED, KIB, MIB
 from emu.machine.loaders import elf
 from emu.machine.loaders.elf import Executable, LoadSegment
 from emu.machine.loaders.placement import PAGE, Placement
@@ -59,6 +59,17 @@ class Module(NamedTuple):
     text: str = ""
 
 
+def environ(board: Board) -> Module:
+    """The module by which kvm-unit-tests images learn of their machine: lines of NAME=VALUE."""
+    config = board.config
+    lines = (
+        f"NR_CPUS={config.processors}",
+        f"MEMSIZE={config.memory // MIB}",
+        f"TEST_DEVICE={int(config.test_device)}",
+    )
+    return Module("".join(f"{line}\n" for line in lines).encode(), "environ")
+
+
 def find_header(image: bytes) -> Header | None:
     """The header: 4-byte aligned in the first 8192 bytes, with a right checksum."""
     for offset in range(0, min(len(image), SEARCH) - 11, 4):
@@ -98,13 +109,13 @@ def load(
     placement.put_executable(executable)
     info = _information(board, placement, executable.end, command_line, modules)
     placement.put(INFO_GPA, info, "the Multiboot information")
+    return protected_mode(executable.entry, {"rax": LOADER_MAGIC, "rbx": INFO_GPA})
+
+
+def protected_mode(entry: int, gpr: Mapping[str, int]) -> EntryState:
+    """Flat 32-bit segments, paging off. Multiboot Specification, I386 machine state."""
     data = dict.fromkeys(("ds", "es", "fs", "gs", "ss"), DATA_32)
-    return EntryState(
-        rip=executable.entry,
-        gpr={"rax": LOADER_MAGIC, "rbx": INFO_GPA},
-        segments={"cs": CODE_32, **data},
-        cr0=CR0_PROTECTED,
-    )
+    return EntryState(entry, gpr, {"cs": CODE_32, **data}, cr0=CR0_PROTECTED)
 
 
 def _by_address_fields(image: bytes, header: Header, name: str) -> Executable:

@@ -8,6 +8,7 @@ from emu.machine.firmware import MIB, MemoryType
 from emu.machine.loaders.elf import Executable
 
 PAGE = 4096
+PIECE = 16 * PAGE
 
 
 class Placement:
@@ -33,7 +34,9 @@ class Placement:
     def put(self, gpa: int, data: bytes, what: str, size: int | None = None) -> None:
         """Reserve `size` bytes (by default, as many as there are) and write `data` into them."""
         self.reserve(gpa, max(len(data), size or 0), what)
-        self.board.memory.load(gpa, data)
+        # by pieces, since the memory cuts what it is given page by page
+        for at in range(0, len(data), PIECE):
+            self.board.memory.load(gpa + at, data[at : at + PIECE])
 
     def put_executable(self, executable: Executable) -> None:
         """Write all segments; the rest of each is zero, as memory is when a machine begins."""

@@ -72,6 +72,21 @@ def test_a_loop_that_writes_the_next_instruction_each_time(cpu):
     assert sum(range(1, 51)) == cpu.state.rdx
 
 
+def test_a_store_over_the_code_of_two_pages(cpu):
+    edge = CODE + 0x3000
+    # two subroutines, mov al, 1; ret before the edge and mov ah, 1; ret after it
+    cpu.memory.load(edge - 3, bytes.fromhex("b001c3 b401c3"))
+    call = bytes.fromhex("ffd3 ffd1")
+    # call both; mov [rdx], edi over the first immediate, its ret and the next opcode; call both
+    cpu.memory.load(CODE, call + bytes.fromhex("893a") + call + b"\xf4")
+    state = cpu.state
+    state.rbx, state.rcx, state.rdx = edge - 3, edge, edge - 2
+    state.rdi = 0x02B2C305  # mov al, 5; ret | mov dl, 2
+    cpu.run(100)
+
+    assert (5, 2) == (state.rax & 0xFF, state.rdx & 0xFF)
+
+
 @pytest.mark.parametrize("before", range(1, 6))
 def test_an_instruction_across_two_pages(cpu, before):
     start = CODE + 0x1000 - before

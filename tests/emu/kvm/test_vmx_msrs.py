@@ -1,14 +1,9 @@
 import pytest
 
-from emu.kvm.cpu_models import cpu_model, host_of
-from emu.kvm.host import Host
-from emu.kvm.nested_vmx.offered import OFFERED
-from emu.releases import RELEASES
-from tests.emu.kvm.vmx_support import VMX_RELEASES, base_blob, make_vcpu
+from tests.emu.kvm.vmx_support import base_blob, make_vcpu
 
 BASIC, PIN, MISC, CR0_FIXED0, CR0_FIXED1, CR4_FIXED1 = 0x480, 0x481, 0x485, 0x486, 0x487, 0x489
 VMCS_ENUM, EPT_VPID, TRUE_PIN, VMFUNC, FEAT_CTL = 0x48A, 0x48C, 0x48D, 0x491, 0x3A
-RECORDED = tuple(cpu_model("skylake-x").recorded)
 
 
 def write(vcpu, index, value):
@@ -111,26 +106,3 @@ def test_feature_control_zero_leaves_nested():
 @pytest.mark.parametrize(("release", "rule"), [("5.2", "vmx_msr_known"), ("5.3", "")])
 def test_the_vm_function_msr_is_writable_from_5_3_on(release, rule):
     assert rule == write(make_vcpu(release), VMFUNC, 0)
-
-
-@pytest.mark.parametrize("name", RECORDED)
-def test_what_the_rows_of_a_release_leave_is_what_the_recorded_kernel_offered(name):
-    recorded = Host.from_environment("vmx", cpu_model("skylake-x").recorded[name])
-    made = host_of("skylake-x", RELEASES[name])
-
-    assert dict(recorded.feature_msrs) == dict(made.feature_msrs)
-    assert recorded.cpuid == made.cpuid
-
-
-@pytest.mark.parametrize("release", VMX_RELEASES)
-def test_controls_that_a_release_does_not_offer_are_not_in_its_msrs(release):
-    msrs = host_of("skylake-x", RELEASES[release]).feature_msrs
-    without = [row for row in OFFERED if row.name not in RELEASES[release].names("vmx_controls")]
-
-    assert all(not msrs[index] & row.bits for row in without for index in row.msrs)
-
-
-def test_every_capability_that_comes_and_goes_is_of_some_release():
-    named = {name for kernel in RELEASES.values() for name in kernel.names("vmx_controls")}
-
-    assert {row.name for row in OFFERED} | {"COMPUTED_VMCS_ENUM"} == named

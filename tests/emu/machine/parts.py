@@ -1,8 +1,9 @@
 """Pieces that tests of devices plug together: a clock that they move, a core that remembers."""
 
+from emu.machine.apic_model import ApicModel
 from emu.machine.clock import Clock
 from emu.machine.interrupts import InterruptBus
-from emu.machine.lapic import ApicModel, LocalApic
+from emu.machine.lapic import LocalApic
 from emu.machine.processor import ParkedProcessor
 
 SVR, ICR, ICR_HIGH, TPR, EOI, LDR = 0xF0, 0x300, 0x310, 0x80, 0xB0, 0xD0

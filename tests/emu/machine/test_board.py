@@ -238,6 +238,27 @@ def test_nmi_button_reaches_the_processor_whose_lint1_is_open():
     assert (["nmi"], []) == tuple(processor.arrived for processor in machine.processors)
 
 
+def test_port_70h_masks_the_nmi_button():
+    machine = Board()
+    machine.ports.write(0x70, 1, 0x8F)
+    machine.nmi()
+
+    assert [] == machine.processors[0].arrived
+
+
+@pytest.mark.parametrize(("step", "ticks"), [(out(0x80, 0), 501), (out(0xCFC, 0, 4), 501)])
+def test_port_access_takes_time(step, ticks):
+    outcome = board(step).run(max_instructions=1)
+
+    assert (ticks, 1) == (outcome.ticks, outcome.instructions)
+
+
+def test_device_in_memory_takes_time():
+    machine = board(lambda machine: load(machine, IOAPIC))
+
+    assert 51 == machine.run(max_instructions=1).ticks
+
+
 def test_machine_without_test_device_has_no_debug_exit():
     machine = board(out(0xF4, 0, 4), test_device=False)
 
@@ -253,6 +274,9 @@ def test_machine_without_test_device_has_no_debug_exit():
         {"memory": 1 << 40},
         {"memory": 3 * MIB + 1},
         {"tsc_hz": 1},
+        {"pause_ticks": 0},
+        {"quantum": 0},
+        {"port_ticks": -1},
     ],
 )
 def test_impossible_board_is_refused_in_one_line(settings):

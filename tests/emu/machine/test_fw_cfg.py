@@ -17,6 +17,9 @@ class Memory:
     def write(self, gpa, data):
         self.data[gpa : gpa + len(data)] = data
 
+    def host(self, gpa):
+        return int(gpa < len(self.data))
+
 
 def items(device, key, count):
     device.port_write(0, 2, key)
@@ -79,6 +82,17 @@ def test_dma_selects_skips_and_reads():
     control = dma(device, 0x02, 7)
 
     assert (0, b"defgh\0\0") == (control, device.memory.read(0x1000, 7))
+
+
+def test_dma_into_no_memory_is_an_error_and_fills_what_there_is():
+    device = FwCfg(Memory())
+    key = device.add_file("f", b"x" * 0x3000)
+
+    assert (1, b"x" * 0x2000, 0x4000) == (
+        dma(device, key << 16 | 0x0A, 0xFFFF_FFFF, 0x2000),
+        device.memory.read(0x2000, 0x3000),
+        len(device.memory.data),
+    )
 
 
 def test_dma_write_needs_a_writable_item_and_room():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu.machine.lapic import ApicModel
+from emu.machine.apic_model import ApicModel
 from emu.machine.lapic_registers import (
     BASE_BSP,
     BASE_EN,
@@ -579,26 +579,36 @@ def timed(mode):
 
 def test_periodic_timer_fires_every_period():
     apics, apic = timed(1)
-    write(apic, INITIAL, 100)
+    write(apic, INITIAL, 2000)
     fired = []
     for _ in range(3):
-        advance(apics.clock, 100)
+        advance(apics.clock, 2000)
         fired.append(apic.acknowledge())
         write(apic, EOI, 0)
     advance(apics.clock, 30)
 
-    assert ([0x40] * 3, 70) == (fired, read(apic, CURRENT))
+    assert ([0x40] * 3, 1970) == (fired, read(apic, CURRENT))
+
+
+@given(st.integers(1, 999), st.integers(1, 5000))
+def test_very_short_period_counts_as_any_and_expires_seldom(count, ticks):
+    apics, apic = timed(1)
+    write(apic, INITIAL, count)
+    advance(apics.clock, count + ticks)
+    event = apics.clock.next_event() - apics.clock.now
+
+    assert (count - ticks % count, True) == (read(apic, CURRENT), event <= 1998)
 
 
 def test_one_shot_that_becomes_periodic_goes_on_and_then_reloads():
     apics, apic = timed(0)
-    write(apic, INITIAL, 100)
-    advance(apics.clock, 60)
+    write(apic, INITIAL, 1000)
+    advance(apics.clock, 600)
     write(apic, LVT_TIMER, 1 << 17 | 0x40)
     going_on = read(apic, CURRENT)
-    advance(apics.clock, 50)
+    advance(apics.clock, 500)
 
-    assert (40, 90) == (going_on, read(apic, CURRENT))
+    assert (400, 900) == (going_on, read(apic, CURRENT))
 
 
 def test_expired_one_shot_that_becomes_periodic_stays_at_zero():
@@ -707,3 +717,70 @@ def test_icr_reads_back_without_delivery_status():
     send(apics.apics[0], 1 << 12 | 0x81, 1)
 
     assert 0x81 == read(apics.apics[0], ICR)
+
+
+def test_base_and_cr8_read_back():
+    apic = Apics(2).apics[1]
+    write(apic, TPR, 0x5A)
+
+    assert (BASE | BASE_EN, 5) == (apic.read_msr(IA32_APIC_BASE), apic.cr8)
+
+
+def test_store_to_a_reserved_address_is_an_illegal_register_access():
+    apic = Apics().apics[0]
+    write(apic, 0x3F0, 0xF1)
+    write(apic, ESR, 0)
+
+    assert (ApicError.ILLEGAL_REGISTER, 0) == (read(apic, ESR), apic.irr)
+
+
+def test_level_pin_that_is_high_interrupts_when_its_entry_is_opened():
+    apic = Apics().apics[0]
+    write(apic, LVT_LINT1, 1 << 16 | LEVEL | 0x61)
+    apic.pin(1, True)
+    masked = apic.irr
+    write(apic, LVT_LINT1, LEVEL | 0x61)
+
+    assert (0, 1 << 0x61) == (masked, apic.irr)
+
+
+@pytest.mark.parametrize("trigger", [0, LEVEL])
+def test_pin_with_another_delivery_mode_reaches_the_core(trigger):
+    apics = Apics()
+    write(apics.apics[0], LVT_LINT1, trigger | SMI)
+    apics.apics[0].pin(1, True)
+
+    assert (["smi"], 0) == (apics.cores[0].arrived, apics.apics[0].irr)
+
+
+@pytest.mark.parametrize(
+    ("destination", "reached"),
+    [(0x0101, [False, False, False]), (0xFFFF_FFFF, [True, False, True])],
+)
+def test_x2apic_sender_reaches_xapic_mode_by_broadcast_or_8_bits(destination, reached):
+    apics = Apics(3)
+    for apic in apics.apics[:2]:
+        write(apic, LDR, 0xFF00_0000)
+    apics.apics[1].write_msr(IA32_APIC_BASE, BASE)
+    apics.apics[2].write_msr(IA32_APIC_BASE, BASE | BASE_EN | BASE_EXTD)
+    apics.apics[2].write_msr(0x830, destination << 32 | LOGICAL | 0x81)
+
+    assert reached == apics.pending(0x81)
+
+
+def test_illegal_vector_of_a_local_source_is_a_receive_error():
+    apics, apic = timed(0)
+    write(apic, LVT_TIMER, 0x05)
+    write(apic, INITIAL, 10)
+    advance(apics.clock, 10)
+    write(apic, ESR, 0)
+
+    assert (ApicError.RECEIVE_ILLEGAL_VECTOR, 0) == (read(apic, ESR), apic.irr)
+
+
+def test_lowest_priority_without_an_enabled_destination_is_not_taken():
+    apics = Apics(2)
+    write(apics.apics[1], SVR, 0xFF)
+    send(apics.apics[0], LOWEST | 0x91, 1)
+
+    assert [False, False] == apics.pending(0x91)

@@ -210,3 +210,27 @@ def test_single_mode_without_icw4_ends_its_initialisation_after_icw2():
         rig.out(port, value)
 
     assert (0x40, 0xAA) == (rig.pair.master.base, rig.inb(0x21))
+
+
+def test_special_fully_nested_master_lets_a_higher_slave_input_in():
+    taken = []
+    for icw4 in (0x01, 0x11):
+        rig = Rig(icw4)
+        rig.pulse(12)
+        rig.pair.acknowledge()
+        rig.pulse(9)
+        taken.append(rig.pair.acknowledge() if rig.output.level else None)
+
+    assert [None, 0x29] == taken
+
+
+@pytest.mark.parametrize(("command", "first"), [(0x80, 0x24), (0x00, 0x21)])
+def test_rotation_in_automatic_eoi_mode(command, first):
+    rig = Rig(icw4=3)
+    rig.out(0x20, 0x80)
+    rig.out(0x20, command)
+    rig.pulse(3)
+    rig.pair.acknowledge()
+    rig.pulse(1, 4)
+
+    assert first == rig.pair.acknowledge()

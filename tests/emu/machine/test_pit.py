@@ -200,3 +200,41 @@ def test_refresh_bit_toggles_and_speaker_bits_read_back():
         advance(rig.clock, 1)
 
     assert {0x0F, 0x1F} == seen
+
+
+@pytest.mark.parametrize(("access", "count"), [(1, 0x34), (2, 0x1200)])
+def test_single_byte_access_writes_that_byte_and_zeros_the_other(access, count):
+    rig = Rig()
+    rig.program(0, 2, 0x1234, access=access)
+
+    assert count == rig.pit.counters[0].count
+
+
+def test_unlatched_reads_alternate_between_the_bytes():
+    rig = Rig()
+    rig.program(0, 2, 0x1234)
+    rig.clock.base = 1
+    bytes_read = [rig.pit.port_read(0, 1) for _ in range(4)]
+
+    assert [0x33, 0x12, 0x33, 0x12] == bytes_read
+
+
+def test_counter_that_has_no_count_yet_stands_still():
+    rig = Rig()
+    rig.program(0, 2, 100)
+    rig.pit.port_write(3, 1, 0x34)
+    rig.clock.base = 55
+
+    assert (100, 0) == (rig.latch(0), rig.pit.counters[0].elapsed())
+
+
+def test_first_byte_of_a_new_count_stops_mode_0():
+    rig = Rig()
+    rig.program(0, 0, 100)
+    rig.pit.port_write(0, 1, 50)
+    advance(rig.clock, 1000)
+    stopped = rig.irq.level
+    rig.pit.port_write(0, 1, 0)
+    advance(rig.clock, 50)
+
+    assert (False, True) == (stopped, rig.irq.level)

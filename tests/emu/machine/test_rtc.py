@@ -155,3 +155,24 @@ def test_bit_7_of_the_index_is_the_nmi_mask_and_not_part_of_it():
     rig = Rig()
 
     assert rig.get(0x34) == rig.get(0x80 | 0x34)
+
+
+@pytest.mark.parametrize(("value", "hour"), [(0x12, 0), (0x92, 12), (0x81, 13), (0x11, 11)])
+def test_hour_is_set_in_12_hour_format(value, hour):
+    rig = Rig()
+    rig.set(B, 0x00)
+    rig.set(0x04, value)
+
+    assert hour == rig.rtc.time().hour
+
+
+def test_periodic_interrupt_stops_with_a_rate_of_zero():
+    rig = Rig()
+    rig.set(B, 0x42)
+    rig.set(A, 0x20)
+
+    assert rig.clock.next_event() is None
+
+
+def test_index_port_cannot_be_read():
+    assert 0xFF == Rig().rtc.port_read(0, 1)

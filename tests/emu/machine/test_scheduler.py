@@ -83,6 +83,30 @@ def test_event_ends_a_slice_and_the_processor_goes_on_with_its_turn():
     assert ([4], [(0, 0, 4), (0, 4, 10), (1, 10, 20)]) == (seen, rig.log)
 
 
+def test_time_charged_for_a_device_passes_without_instructions():
+    rig = Rig(100, 100)
+    rig.workers[0].hook = lambda worker: worker.retired == 4 and rig.clock.charge(1000)
+    rig.scheduler.run(max_instructions=20)
+
+    assert [(0, 0, 1010), (1, 1010, 1020)] == rig.log
+
+
+def test_event_inside_the_time_charged_fires_at_the_next_instruction():
+    rig, seen = Rig(100), []
+    rig.clock.timer(lambda: seen.append((rig.clock.now, rig.workers[0].retired))).arm(500)
+    rig.workers[0].hook = lambda worker: worker.retired == 4 and rig.clock.charge(1000)
+    rig.scheduler.run(max_instructions=20)
+
+    assert [(1004, 4)] == seen
+
+
+def test_nothing_is_charged_outside_a_slice():
+    rig = Rig(1)
+    rig.clock.charge(1000)
+
+    assert 0 == rig.clock.now
+
+
 def test_event_armed_by_the_running_processor_fires_on_time():
     rig, seen = Rig(100), []
     timer = rig.clock.timer(lambda: seen.append(rig.clock.now))
@@ -103,6 +127,29 @@ def test_limit_of_instructions_is_exact(limit):
     reason = rig.scheduler.run(max_instructions=limit)
 
     assert (Idle.LIMIT, limit) == (reason, rig.scheduler.retired)
+
+
+def test_woken_processor_has_the_next_turn():
+    rig = Rig(100, 100, 100)
+    rig.workers[0].hook = lambda worker: worker.retired == 4 and rig.scheduler.wake(2)
+    rig.scheduler.run(max_ticks=24)
+
+    assert [(0, 0, 4), (2, 4, 14), (0, 14, 24)] == rig.log
+
+
+def test_waking_one_that_stays_halted_or_oneself_changes_nothing_but_the_slice():
+    rig = Rig(100, 0)
+
+    def wake(worker):
+        if worker.retired == 4:
+            rig.scheduler.wake(0)
+        if worker.retired == 6:
+            rig.scheduler.wake(1)
+
+    rig.workers[0].hook = wake
+    rig.scheduler.run(max_ticks=10)
+
+    assert [(0, 0, 6), (0, 6, 10)] == rig.log
 
 
 def test_yield_hands_the_turn_on():

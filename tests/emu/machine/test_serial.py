@@ -159,3 +159,16 @@ def test_loopback_returns_what_is_sent_and_keeps_the_line_quiet():
     rig.set(DATA, 0x55)
 
     assert (0x55, b"") == (rig.get(DATA), bytes(rig.sent))
+
+
+def test_full_fifo_keeps_its_bytes_and_a_full_buffer_the_last():
+    kept = []
+    for fifo in (1, 0):
+        rig = Rig()
+        rig.set(IIR, fifo)
+        rig.set(MCR, LOOP)
+        for byte in range(18):
+            rig.set(DATA, byte)
+        kept.append((rig.get(LSR) & 2, rig.get(DATA)))
+
+    assert [(2, 0), (2, 17)] == kept

@@ -155,7 +155,8 @@ def test_virtual_entry_point_of_a_vmlinux_becomes_physical():
         (images.bzimage(b"\x1f\x8b" + b"\xff" * 40), {"decompress": True}, "damaged"),
         (images.bzimage(b"????????"), {"decompress": True}, "unknown format"),
         (images.elf(64, entry=0x5), {}, "entry point 0x5 is in no segment"),
-        (images.elf(32), {}, "without a Multiboot header"),
+        (images.elf(32), {"command_line": "x"}, "takes no arguments"),
+        (images.elf(32, segments=((0x90_0000_0, b"", 1 << 29),)), {}, "which are not RAM"),
         (b"#!/bin/sh\n", {}, "neither a Multiboot image"),
         (b"", {}, "neither a Multiboot image"),
         (images.bzimage(), {"modules": ("x",)}, "only a Multiboot image takes modules"),
@@ -183,6 +184,18 @@ def test_any_damaged_header_is_an_input_error_or_loads(data):
         return
 
     assert state.gpr["rsi"] == linux.BOOT_PARAMETERS
+
+
+def test_plain_32_bit_elf_is_entered_in_protected_mode():
+    board, state = loaded(images.elf(32))
+
+    assert (0x10_0000, {}, 0, 1, b"\x90" * 32) == (
+        state.rip,
+        state.gpr,
+        state.cr0 >> 31,
+        state.cr0 & 1,
+        board.memory.read(0x10_0000, 32),
+    )
 
 
 def test_board_enters_what_was_loaded():

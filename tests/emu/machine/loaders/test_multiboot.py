@@ -91,6 +91,12 @@ def test_modules_stand_page_aligned_behind_the_image():
     ] == found
 
 
+def test_environ_module_tells_the_machine():
+    board = Board(BoardConfig(processors=3, memory=64 * MIB))
+
+    assert (b"NR_CPUS=3\nMEMSIZE=64\nTEST_DEVICE=1\n", "environ") == multiboot.environ(board)
+
+
 def test_module_flag_is_set_with_modules_only():
     flags = [loaded(modules=m)[2].field(0) & 8 for m in ((), (Module(b"x"),))]
 
