@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from emu.cpu import access, debug, program
 from emu.cpu.code import CodeCache, Mode
 from emu.cpu.compiler.words import Dispatch, Leave
-from emu.cpu.errors import Fault, TripleFault
 from emu.cpu.environment import Environment
+from emu.cpu.errors import Fault, TripleFault
 from emu.cpu.flags import AC, IF, RESERVED_ONE, RF, TF, VM, set_status_flags, status_flags
 from emu.cpu.models import MODELS, Model
 from emu.cpu.paging import (
@@ -375,6 +375,10 @@ class Cpu:
             while True:
                 if self.mode_lost:
                     self.refresh()
+                if self.debug_causes & (debug.SINGLE_STEP | debug.TASK_SWITCH):
+                    causes, self.debug_causes = self.debug_causes, 0
+                    self.debug_trap(causes)
+                    continue
                 if state.event_pending and self.take_event():
                     continue
                 if self.halted or self.waits_for_sipi:

@@ -12,8 +12,8 @@ from emu.cpu.environment import Environment
 from emu.cpu.flags import IF
 from emu.cpu.models import MODELS, Model
 from emu.cpu.state import CS, DS, ES, FS, GS, LDTR, SS, TR
+from emu.machine.apic_model import ApicModel
 from emu.machine.board import Board
-from emu.machine.lapic import ApicModel
 from emu.machine.processor import EntryState, Stop
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Core(Environment):
     def __init__(self, board: Board, index: int, model: Model, code: CodeCache) -> None:
         self.board, self.index = board, index
         self.cpu = Cpu(board.memory, code, model, self)
-        self.cpu.acknowledge = lambda: self.lapic.acknowledge()
+        self.cpu.acknowledge = self.acknowledge
         self.cpu.waits_for_sipi = index != 0
         self._running = False
         self._elapsed = 0
@@ -89,6 +89,10 @@ class Core(Environment):
         """Whether an interrupt of the local APIC would end its wait."""
         cpu = self.cpu
         return bool(cpu.state.rflags & IF) and not cpu.waits_for_sipi and not self._shut_down
+
+    def acknowledge(self) -> int:
+        """The vector of the interrupt that is taken."""
+        return self.lapic.acknowledge()
 
     def interrupt_request(self, asserted: bool) -> None:
         """The level of the interrupt request."""

@@ -53,7 +53,10 @@ class Processor(Protocol):
     """
 
     index: int
-    retired: int  # instructions in all, up to date outside `run`
+
+    @property
+    def retired(self) -> int:
+        """Instructions in all, up to date outside `run`."""
 
     def run(self, ticks: int) -> Stop:
         """Run until `ticks` are used up, `stop` is called, or there is nothing to do."""

@@ -1,5 +1,4 @@
-"""Features by name: where CPUID tells them. SDM Vol. 2, CPUID; APM Vol. 3, Obtaining Processor
-Information Via the CPUID Instruction."""
+"""Features by name: where CPUID tells them. SDM Vol. 2, CPUID; APM Vol. 3, Appendix E."""
 
 from __future__ import annotations
 
@@ -18,6 +17,11 @@ class Feature(NamedTuple):
     subleaf: int
     register: int
     bit: int
+
+
+def names(*lines: str) -> tuple[str, ...]:
+    """The names in lines of text."""
+    return tuple(name for line in lines for name in line.split())
 
 
 class Word(NamedTuple):
@@ -46,7 +50,8 @@ WORDS: Final = (
     Word(0x7, 0, EDX, "FSRM:4 MD_CLEAR:10 SPEC_CTRL:26 STIBP:27 ARCH_CAPABILITIES:29 SSBD:31"),
     Word(0xD, 1, EAX, "XSAVEOPT:0 XSAVEC:1 XGETBV1:2 XSAVES:3"),
     Word(0x80000001, 0, ECX,
-        "LAHF:0 CMP_LEGACY:1 SVM:2 CR8_LEGACY:4 LZCNT:5 SSE4A:6 MISALIGNSSE:7 PREFETCHW:8 TOPOEXT:22"),
+        "LAHF:0 CMP_LEGACY:1 SVM:2 CR8_LEGACY:4 LZCNT:5 SSE4A:6 MISALIGNSSE:7 PREFETCHW:8 "
+        "TOPOEXT:22"),
     Word(0x80000001, 0, EDX,
         "SYSCALL:11 NX:20 MMXEXT:22 FFXSR:25 PDPE1GB:26 RDTSCP:27 LM:29"),
     Word(0x80000007, 0, EDX, "INVARIANT_TSC:8"),
@@ -57,9 +62,9 @@ WORDS: Final = (
 )
 # fmt: on
 # bits of 80000001H:EDX that repeat those of 01H:EDX on AMD processors
-REPEATED: Final = (
-    "FPU VME DE PSE TSC MSR PAE MCE CX8 APIC MTRR PGE MCA CMOV PAT PSE36 MMX FXSR"
-).split()
+REPEATED: Final = names(
+    "FPU VME DE PSE TSC MSR PAE MCE CX8 APIC MTRR PGE MCA CMOV PAT PSE36 MMX FXSR",
+)
 
 FEATURES: Final = {
     name: Feature(name, word.leaf, word.subleaf, word.register, int(bit))

@@ -36,13 +36,13 @@ FEATURE = {
 }
 
 
-def hlt(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def hlt(cpu: Cpu, insn: Any) -> None:
     """HLT: stop until an interrupt; #GP(0) above CPL 0."""
     require_privilege(cpu)
     cpu.halted = True
 
 
-def pause(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def pause(cpu: Cpu, insn: Any) -> None:
     """PAUSE: a spin loop; another processor may have something better to do."""
     cpu.pass_time(cpu.environment.pause_ticks() - 1)
     cpu.yielding = True
@@ -62,7 +62,7 @@ def monitor(cpu: Cpu, insn: Any) -> None:
     cpu.monitored = linear
 
 
-def mwait(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def mwait(cpu: Cpu, insn: Any) -> None:
     """MWAIT: another processor may write the watched line at any time, so this is a short wait."""
     require_feature(cpu, "MONITOR")
     if cpu.state.cpl:
@@ -80,7 +80,7 @@ def flush_line(cpu: Cpu, insn: Any) -> None:
     cpu.pieces(memory_address(cpu, insn, 1), 1, 0, False)
 
 
-def clzero(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def clzero(cpu: Cpu, insn: Any) -> None:
     """CLZERO: zeros in the line at rAX."""
     require_feature(cpu, "CLZERO")
     width = cpu.mode.bits if cpu.mode.bits == 64 else 32

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from emu.cpu import debug
 from emu.cpu.decode import MNEMONICS, operand_bits
 from emu.cpu.errors import Fault
 from emu.cpu.flags import IF, IOPL, OF, RESERVED_ONE, RF, TF, VM
@@ -33,7 +34,9 @@ MASK32 = 0xFFFFFFFF
 
 def trap(cpu: Cpu, vector: int, checked: bool = True) -> None:
     """Deliver a software interrupt; the handler's address becomes the next RIP."""
+    held_back = cpu.debug_causes  # by MOV SS; INT1 is that #DB itself
     software_interrupt(cpu, vector, cpu.next_rip, checked)
+    cpu.debug_causes = held_back if checked else 0
     cpu.untraced = True
     cpu.next_rip = int(cpu.state.rip)
 
@@ -43,23 +46,23 @@ def int_n(cpu: Cpu, insn: Any) -> None:
     trap(cpu, insn.immediate(0) & 0xFF)
 
 
-def int3(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def int3(cpu: Cpu, insn: Any) -> None:
     """INT3."""
     trap(cpu, Vector.BP)
 
 
-def into(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def into(cpu: Cpu, insn: Any) -> None:
     """INTO: #OF when OF is set."""
     if cpu.rflags & OF:
         trap(cpu, Vector.OF)
 
 
-def int1(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def int1(cpu: Cpu, insn: Any) -> None:
     """INT1: #DB, whatever the gate's DPL."""
     trap(cpu, Vector.DB, checked=False)
 
 
-def undefined(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def undefined(cpu: Cpu, insn: Any) -> None:
     """UD0, UD1, UD2."""
     raise Fault(Vector.UD)
 
@@ -73,7 +76,7 @@ def set_flat(cpu: Cpu, seg: int, selector: int, rights: int) -> None:
     state.segment_rights[seg] = rights
 
 
-def syscall(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def syscall(cpu: Cpu, insn: Any) -> None:
     """SYSCALL: to the target in IA32_LSTAR (CSTAR, STAR on AMD outside 64-bit mode)."""
     state = cpu.state
     cpu.untraced = bool(state.sfmask & TF)
@@ -122,9 +125,12 @@ def sysret(cpu: Cpu, insn: Any) -> None:
         state.selector[SS] = base + 8 & 0xFFFF
     state.cpl = 3
     cpu.refresh()
+    if state.rflags & TF:
+        # the trap comes after SYSRET itself
+        cpu.debug_causes |= debug.SINGLE_STEP
 
 
-def sysenter(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def sysenter(cpu: Cpu, insn: Any) -> None:
     """SYSENTER: to CPL 0 at IA32_SYSENTER_EIP."""
     state = cpu.state
     if cpu.model.vendor != INTEL and cpu.long_mode:
@@ -167,7 +173,7 @@ def sysexit(cpu: Cpu, insn: Any) -> None:
     cpu.refresh()
 
 
-def swapgs(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def swapgs(cpu: Cpu, insn: Any) -> None:
     """SWAPGS: the base of GS against IA32_KERNEL_GS_BASE."""
     require_privilege(cpu)
     state = cpu.state

@@ -266,7 +266,7 @@ def mov_debug(cpu: Cpu, insn: Any, to: bool) -> None:
         cpu.refresh()
 
 
-def clts(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def clts(cpu: Cpu, insn: Any) -> None:
     """CLTS: CR0.TS := 0."""
     require_privilege(cpu)
     cpu.state.cr0 &= ~CR0_TS
@@ -291,7 +291,7 @@ def lmsw(cpu: Cpu, insn: Any) -> None:
     write_cr0(cpu, int(state.cr0) & ~14 | value)
 
 
-def xgetbv(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def xgetbv(cpu: Cpu, insn: Any) -> None:
     """XGETBV: XCR0, and with ECX 1 the components in use."""
     state = cpu.state
     if not state.cr4 & CR4_OSXSAVE:
@@ -308,7 +308,7 @@ def xgetbv(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
     state.rax, state.rdx = value & 0xFFFFFFFF, value >> 32
 
 
-def xsetbv(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def xsetbv(cpu: Cpu, insn: Any) -> None:
     """XSETBV: XCR0; x87 stays on, AVX needs SSE."""
     state = cpu.state
     if not state.cr4 & CR4_OSXSAVE:

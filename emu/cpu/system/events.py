@@ -8,7 +8,7 @@ from emu.cpu import debug
 from emu.cpu.errors import Fault, TripleFault
 from emu.cpu.flags import AC, IF, NT, RF, TF, VM
 from emu.cpu.paging import CR0_PE
-from emu.cpu.segments import CONFORMING, PRESENT, UNUSABLE, DB, L, dpl
+from emu.cpu.segments import CONFORMING, DB, PRESENT, UNUSABLE, L, dpl
 from emu.cpu.state import CS, SS, Vector
 from emu.cpu.system.descriptors import (
     TASK_GATE,

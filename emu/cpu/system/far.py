@@ -11,8 +11,8 @@ from emu.cpu.decode import MNEMONICS
 from emu.cpu.errors import Fault
 from emu.cpu.flags import AC, ID, IF, IOPL, NT, RF, STATUS, TF, VIF, VIP, VM
 from emu.cpu.flags import DF as DIRECTION
-from emu.cpu.segments import CONFORMING, DB, PRESENT, UNUSABLE, L, S, dpl
-from emu.cpu.state import CS, SS, TR, Vector
+from emu.cpu.segments import CONFORMING, DB, PRESENT, L, S, dpl
+from emu.cpu.state import CS, SS, Vector
 from emu.cpu.system import task
 from emu.cpu.system.descriptors import (
     CALL16,
@@ -20,13 +20,11 @@ from emu.cpu.system.descriptors import (
     TASK_GATE,
     check_code_mode,
     code_descriptor_at_level,
-    descriptor_base,
     descriptor_limit,
     descriptor_place,
     descriptor_rights,
     drop_privileged_segments,
     fill_segment,
-    inner_stack,
     is_code,
     is_null,
     load_code_segment,

@@ -72,7 +72,7 @@ def compacted_size(cpu: Cpu, components: int) -> int:
     return end
 
 
-def cpuid(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def cpuid(cpu: Cpu, insn: Any) -> None:
     """CPUID: EAX EBX ECX EDX."""
     state = cpu.state
     eax, ebx, ecx, edx = cpuid_words(cpu, int(state.rax) & MASK32, int(state.rcx) & MASK32)
@@ -103,7 +103,7 @@ def rdpid(cpu: Cpu, insn: Any) -> None:
     set_register(cpu, register_number(insn, 0), 64, int(cpu.state.tsc_aux))
 
 
-def rdpmc(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def rdpmc(cpu: Cpu, insn: Any) -> None:
     """RDPMC: there are no counters, so every number gives #GP(0)."""
     state = cpu.state
     if state.cpl and state.cr0 & CR0_PE and not state.cr4 & CR4_PCE:
@@ -111,7 +111,7 @@ def rdpmc(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
     raise Fault(Vector.GP, 0)
 
 
-def rdpru(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def rdpru(cpu: Cpu, insn: Any) -> None:
     """RDPRU: MPERF (ECX 0) and APERF (ECX 1), which count as the TSC does; 0 for others."""
     require_feature(cpu, "RDPRU")
     check_tsd(cpu)

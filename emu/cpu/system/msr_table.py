@@ -1,4 +1,4 @@
-"""Model-specific registers: one row each. SDM Vol. 4; APM Vol. 2, Appendix A, MSR Cross-Reference."""
+"""Model-specific registers: a row each. SDM Vol. 4; APM Vol. 2, MSR Cross-Reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Msr(NamedTuple):
     are those of the model.
     """
 
-    index: int
+    address: int
     name: str
     field: str = ""
     writable: int = ALL
@@ -93,6 +93,6 @@ MSRS: Final = (
     Msr(0xC0011023, "TW_CFG", rule="ignored", feature="amd"),
     Msr(0xC0011029, "DE_CFG", rule="ignored", feature="amd"),
 )
-BY_INDEX: Final = {row.index: row for row in MSRS}
-check_unique([row.index for row in MSRS], "MSRs")
+BY_INDEX: Final = {row.address: row for row in MSRS}
+check_unique([row.address for row in MSRS], "MSRs")
 X2APIC: Final = range(0x800, 0x900)

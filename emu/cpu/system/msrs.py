@@ -102,7 +102,7 @@ def keep(cpu: Cpu, row: Msr, value: int) -> None:
     if row.field:
         setattr(cpu.state, row.field, value)
     else:
-        cpu.msrs[row.index] = value
+        cpu.msrs[row.address] = value
 
 
 def canonical(cpu: Cpu, row: Msr, value: int) -> None:
@@ -112,7 +112,7 @@ def canonical(cpu: Cpu, row: Msr, value: int) -> None:
     keep(cpu, row, value)
 
 
-def write_tsc(cpu: Cpu, row: Msr, value: int) -> None:  # noqa: ARG001
+def write_tsc(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_TIME_STAMP_COUNTER: IA32_TSC_ADJUST moves along."""
     delta = value - tsc(cpu)
     cpu.state.tsc_offset = int(cpu.state.tsc_offset) + delta & WORD
@@ -122,22 +122,22 @@ def write_tsc(cpu: Cpu, row: Msr, value: int) -> None:  # noqa: ARG001
 
 def write_tsc_adjust(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_TSC_ADJUST: the TSC moves along."""
-    delta = value - cpu.msrs.get(row.index, 0)
+    delta = value - cpu.msrs.get(row.address, 0)
     cpu.state.tsc_offset = int(cpu.state.tsc_offset) + delta & WORD
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_apic(cpu: Cpu, row: Msr, value: int) -> None:
     """An MSR of the local APIC."""
-    if not cpu.environment.write_apic_msr(row.index, value):
+    if not cpu.environment.write_apic_msr(row.address, value):
         raise Refused
 
 
 def write_locked(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_FEATURE_CONTROL: once locked it stays as it is."""
-    if cpu.msrs.get(row.index, row.reset) & 1:
+    if cpu.msrs.get(row.address, row.reset) & 1:
         raise Refused
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_types(cpu: Cpu, row: Msr, value: int) -> None:
@@ -145,7 +145,7 @@ def write_types(cpu: Cpu, row: Msr, value: int) -> None:
     known = PAT_TYPES if row.rule == "pat" else MTRR_TYPES
     if any(byte not in known for byte in value.to_bytes(8, "little")):
         raise Refused
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_type(cpu: Cpu, row: Msr, value: int) -> None:
@@ -154,35 +154,35 @@ def write_type(cpu: Cpu, row: Msr, value: int) -> None:
         raise Refused
     if row.rule == "base" and value & (~int(cpu.state.physical_mask) | 0xF00):
         raise Refused
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_mask(cpu: Cpu, row: Msr, value: int) -> None:
     """A physical mask of an MTRR, with its valid bit."""
     if value & (~int(cpu.state.physical_mask) | 0x7FF):
         raise Refused
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_page(cpu: Cpu, row: Msr, value: int) -> None:
     """The physical address of a page."""
     if value & (~int(cpu.state.physical_mask) | 0xFFF):
         raise Refused
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_bank(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_MCi_CTL: all ones or zero. SDM Vol. 3, IA32_MCi_CTL MSRs."""
     if value not in (0, WORD):
         raise Refused
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_zero(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_MCi_STATUS: only zero can be written. SDM Vol. 3, IA32_MCi_STATUS MSRs."""
     if value:
         raise Refused
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_segment_base(cpu: Cpu, row: Msr, value: int) -> None:
@@ -193,7 +193,7 @@ def write_segment_base(cpu: Cpu, row: Msr, value: int) -> None:
     cpu.refresh()
 
 
-def write_efer(cpu: Cpu, row: Msr, value: int) -> None:  # noqa: ARG001
+def write_efer(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_EFER: LME cannot change while paging is on; LMA is the processor's."""
     state = cpu.state
     allowed = EFER_LMA
@@ -221,7 +221,7 @@ def write_xss(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_XSS."""
     if value & ~cpu.model.xss:
         raise Refused
-    cpu.msrs[row.index] = value
+    cpu.msrs[row.address] = value
 
 
 def write_and_flush(cpu: Cpu, row: Msr, value: int) -> None:
@@ -252,7 +252,7 @@ RULES: dict[str, Callable[[Cpu, Msr, int], None]] = {
 }
 
 
-def rdmsr(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def rdmsr(cpu: Cpu, insn: Any) -> None:
     """RDMSR: EDX:EAX := MSR[ECX]."""
     require_privilege(cpu)
     state = cpu.state
@@ -263,7 +263,7 @@ def rdmsr(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
     state.rax, state.rdx = value & MASK32, value >> 32
 
 
-def wrmsr(cpu: Cpu, insn: Any) -> None:  # noqa: ARG001
+def wrmsr(cpu: Cpu, insn: Any) -> None:
     """WRMSR: MSR[ECX] := EDX:EAX."""
     require_privilege(cpu)
     state = cpu.state

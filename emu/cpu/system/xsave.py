@@ -1,5 +1,4 @@
-"""Saving and restoring extended state. SDM Vol. 1, Managing State Using the XSAVE Feature Set;
-Vol. 2, FXSAVE; FXRSTOR."""
+"""Saving and restoring extended state. SDM Vol. 1, Managing State Using the XSAVE Feature Set."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_gate_that_is_not_present_names_itself(cpu):
     cpu.memory.load(CODE, bytes.fromhex("0f0b"))
     cpu.run(100)
 
-    assert (11, 6 << 3 | 2) == (taken(cpu), frame(cpu, 1)[0])
+    assert (11, 6 << 3 | 3) == (taken(cpu), frame(cpu, 1)[0])
 
 
 def test_a_page_fault_without_a_gate_becomes_a_double_fault(cpu):
@@ -112,10 +112,12 @@ def test_an_interrupt_waits_for_sti_and_one_more_instruction(cpu):
     cpu.rflags |= IF
     cpu.run(1)
     cpu.state.rax = 0
-    cpu.state.event_pending = 1
+    cpu.interrupt_pending = True
+    cpu.update_pending()
 
     def acknowledge() -> int:
-        cpu.state.event_pending = 0
+        cpu.interrupt_pending = False
+        cpu.update_pending()
         return 0x40
 
     cpu.acknowledge = acknowledge
