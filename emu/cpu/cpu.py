@@ -142,7 +142,8 @@ class Cpu:
         for name in ("cr2", "cr3", "cr4", "cr8", "efer", "pkru", "pkrs"):
             setattr(state, name, 0)
         state.cr0 = 0x60000010
-        state.rip = 0xFFF0
+        # an OUT may ask for the reset: it must not go on after it
+        state.rip = self.next_rip = 0xFFF0
         self.rflags = RESERVED_ONE
         state.rdx = self.model.signature
         state.xcr0 = 1

@@ -136,7 +136,7 @@ class Core(Environment):
             seg = SEGMENTS[name]
             own.selector[seg], own.segment_base[seg] = segment.selector, segment.base
             own.segment_limit[seg], own.segment_rights[seg] = segment.limit, segment.rights
-        own.rip = state.rip
+        own.rip = cpu.next_rip = state.rip
         cpu.rflags = state.rflags
         own.cr0, own.cr3, own.cr4, own.efer = state.cr0, state.cr3, state.cr4, state.efer
         own.gdtr_base, own.gdtr_limit = state.gdtr
