@@ -27,6 +27,9 @@ FAMILIES = (
     "strings",
     "bits",
     "flagops",
+    "sse_moves",
+    "sse_integer",
+    "sse_shuffle",
 )
 """Modules of `emu.cpu.insns`, each with a table FAMILY."""
 

@@ -18,7 +18,7 @@ from emu.cpu.state import CS, Vector
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
 
-MODULES = ("control",)
+MODULES = ("control", "vectors")
 
 
 @functools.cache
