@@ -30,6 +30,7 @@ FAMILIES = (
     "sse_moves",
     "sse_integer",
     "sse_shuffle",
+    "sse_float",
 )
 """Modules of `emu.cpu.insns`, each with a table FAMILY."""
 

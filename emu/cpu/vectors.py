@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iced_x86 import EncodingKind, Instruction, MemorySizeInfo, Mnemonic, OpKind
 
+from emu.cpu.insns.sse_float import KINDS
 from emu.cpu.registers import REGISTERS, SEGMENTS
 from emu.cpu.state import ADDRESS_REGISTER, DS, FS, ZERO_REGISTER
 
@@ -560,6 +561,84 @@ def mask_move(b: Build, row: Vec) -> None:
     b.uops.append(uop)
 
 
+def floating(b: Build, row: Vec) -> None:
+    """Arithmetic: all elements, or the lowest one with the rest of SRC1 kept."""
+    size = 8 if row.op[-1] == "d" else 4
+    last = b.source(b.count - 1, row)
+    target = b.lane(0)
+    first = b.lane(1) if b.count == 3 else target
+    if not row.width:
+        b.emit(row.op, target, first, last, 16 * b.lanes // size)
+    elif first == target:
+        b.emit(row.op, target, first, last, 1)
+    else:
+        # what can fault comes first, in a copy
+        b.emit("vmove", SPARE + 1, first)
+        b.emit(row.op, SPARE + 1, SPARE + 1, last, 1)
+        b.emit("vmove", target, SPARE + 1)
+    b.finish(target)
+
+
+def compare(b: Build, row: Vec) -> None:
+    """COMISS, UCOMISS, COMISD, UCOMISD."""
+    b.emit(row.op, 0, b.lane(0), b.source(1, row))
+
+
+def kept(b: Build, op: str, source: int, imm: int = 0) -> None:
+    """The low element by `op` from `source`, the rest of the lane from SRC1; faults come first."""
+    target = b.lane(0)
+    first = b.lane(1) if b.count == 3 else target
+    if first == target:
+        b.emit(op, target, target, source, imm)
+    else:
+        b.emit("vmove", SPARE + 1, first)
+        b.emit(op, SPARE + 1, SPARE + 1, source, imm)
+        b.emit("vmove", target, SPARE + 1)
+    b.finish(target)
+
+
+def from_integer(b: Build, row: Vec) -> None:
+    """CVTSI2SS, CVTSI2SD."""
+    last = b.count - 1
+    size = b.decode.operand_bits(b.insn, last)
+    if b.is_memory(last):
+        b.access(f"vload{size // 8}", SPARE)
+    else:
+        b.emit(f"fromgpr{size}", SPARE, b.number(last))
+    kept(b, f"int{size}to{row.op}", SPARE)
+
+
+def to_integer(b: Build, row: Vec) -> None:
+    """CVTSS2SI, CVTSD2SI and those that truncate."""
+    size = b.decode.operand_bits(b.insn, 0)
+    b.emit(f"{row.op}int{size}", b.number(0), 0, b.source(1, row))
+
+
+def change_format(b: Build, row: Vec) -> None:
+    """CVTSS2SD, CVTSD2SS."""
+    kept(b, row.op, b.source(b.count - 1, row))
+
+
+def dwords(b: Build, row: Vec) -> None:
+    """CVTDQ2PS, CVTPS2DQ, CVTTPS2DQ."""
+    b.emit(row.op, b.lane(0), 0, b.source(1, row), 4 * b.lanes)
+    b.finish(b.lane(0))
+
+
+def predicate(b: Build, row: Vec) -> None:
+    """CMPPS, CMPPD, CMPSS, CMPSD: three bits say which, five in VEX encodings."""
+    code = b.imm & (31 if b.vex else 7)
+    last = b.source(b.count - 1, row)
+    if row.width:
+        kept(b, row.op, last, code | 1 << 8)
+        return
+    target = b.lane(0)
+    first = b.lane(1) if b.count == 3 else target
+    count = 16 * b.lanes // (8 if row.op == "cmpd" else 4)
+    b.emit(row.op, target, first, last, code | count << 8)
+    b.finish(target)
+
+
 def control_register(b: Build, row: Vec) -> None:
     """LDMXCSR, STMXCSR."""
     b.access(row.op, 0)
@@ -670,6 +749,32 @@ ROWS = (
     Vec("PTEST", "ptest", test),
     Vec("TESTPS", "vtestps", test, 0, "v"),
     Vec("TESTPD", "vtestpd", test, 0, "v"),
+    # floating point
+    *(
+        Vec(f"{name.upper()}{form}", f"{name}{form[1].lower()}", floating, width)
+        for name in KINDS
+        for form, width in (("PS", 0), ("PD", 0), ("SS", 4), ("SD", 8))
+    ),
+    *(
+        Vec(f"{name.upper()}S{form}", f"{name}{form.lower()}", compare, width)
+        for name in ("comi", "ucomi")
+        for form, width in (("S", 4), ("D", 8))
+    ),
+    Vec("CVTSI2SS", "s", from_integer),
+    Vec("CVTSI2SD", "d", from_integer),
+    Vec("CVTSS2SI", "sto", to_integer, 4),
+    Vec("CVTSD2SI", "dto", to_integer, 8),
+    Vec("CVTTSS2SI", "stot", to_integer, 4),
+    Vec("CVTTSD2SI", "dtot", to_integer, 8),
+    Vec("CVTSS2SD", "ss2sd", change_format, 4),
+    Vec("CVTSD2SS", "sd2ss", change_format, 8),
+    Vec("CVTDQ2PS", "dq2ps", dwords),
+    Vec("CVTPS2DQ", "ps2dq", dwords),
+    Vec("CVTTPS2DQ", "tps2dq", dwords),
+    Vec("CMPPS", "cmps", predicate),
+    Vec("CMPPD", "cmpd", predicate),
+    Vec("CMPSS", "cmps", predicate, 4),
+    Vec("CMPSD", "cmpd", predicate, 8),
     # AVX and AVX2 alone
     Vec("BROADCASTSS", "spread32", broadcast, 4, "v"),
     Vec("BROADCASTSD", "spread64", broadcast, 8, "v"),

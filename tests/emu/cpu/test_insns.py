@@ -15,7 +15,13 @@ from .differential import Outcome, Rig, disagreement
 from .encodings import encodings
 
 BITS = (64, 32, 16)
-MICRO = {"plumbing", "sse_moves", "sse_integer", "sse_shuffle"}  # no instructions: see test_vectors
+MICRO = {
+    "plumbing",
+    "sse_moves",
+    "sse_integer",
+    "sse_shuffle",
+    "sse_float",
+}  # no instructions: see test_vectors
 FAMILIES = sorted(set(rows()) - MICRO)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from functools import cache
 
 import pytest
+from iced_x86 import Code, Decoder
 
 from emu.cpu import vectors
 from emu.cpu.decode import MNEMONICS, translator
-from emu.cpu.paging import CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE
+from emu.cpu.paging import CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE
 from emu.cpu.state import Vector
 
 from . import machines
@@ -25,19 +27,46 @@ def rig(bits: int) -> VectorRig:
     return VectorRig(bits)
 
 
+def plain_vex(bits: int) -> list:
+    """VEX encodings without a second source, which random bytes seldom give."""
+    found = []
+    for opcode_map, opcode, pp, wide in itertools.product(
+        (1, 2, 3), range(256), range(4), (0, 128)
+    ):
+        for length, modrm in itertools.product((0, 4), (0xC1, 0x03, 0x0B, 0x13, 0x1B, 0x33)):
+            code = bytes([0xC4, 0xE0 | opcode_map, wide | 0x78 | length | pp, opcode, modrm, 5])
+            insn = Decoder(bits, code + bytes(10), ip=0).decode()
+            if insn.code != Code.INVALID and insn.len <= len(code):
+                found.append((code[: insn.len], insn))
+    return found
+
+
+def every_encoding(bits: int) -> list:
+    """Encodings, one a form."""
+    found = [item for items in encodings(bits, each=1).values() for item in items]
+    if bits == 16:
+        return found
+    known = {(insn.code, insn.op1_kind, insn.op0_kind) for _, insn in found}
+    for code, insn in plain_vex(bits):
+        key = (insn.code, insn.op1_kind, insn.op0_kind)
+        if key not in known:
+            known.add(key)
+            found.append((code, insn))
+    return found
+
+
 @cache
 def forms(bits: int) -> list:
     """Encodings that the rows cover, with the rows."""
     found = []
-    for items in encodings(bits, each=1).values():
-        for code, insn in items:
-            row = vectors.covers(insn)
-            if row is None or insn.has_lock_prefix:
-                continue
-            if bits == 16 and insn.encoding == vectors.EncodingKind.VEX:
-                continue
-            if vectors.uops(translator(), insn, bits, row) is not None:
-                found.append((code, insn, row))
+    for code, insn in every_encoding(bits):
+        row = vectors.covers(insn)
+        if row is None or insn.has_lock_prefix:
+            continue
+        if bits == 16 and insn.encoding == vectors.EncodingKind.VEX:
+            continue
+        if vectors.uops(translator(), insn, bits, row) is not None:
+            found.append((code, insn, row))
     return found
 
 
@@ -167,3 +196,21 @@ def test_a_wide_store_that_faults_in_its_second_page_writes_nothing(count):
     assert Vector.PF == cpu.fault.vector
     assert machines.MEMORY == cpu.fault.address
     assert before == cpu.memory.read(last, count // 2)
+
+
+def test_an_unmasked_exception_leaves_the_destination_and_sets_its_flag():
+    cpu = VectorRig(64).cpu
+    state = cpu.state
+    cpu.memory.load(machines.CODE, bytes.fromhex("66 0f 5e c1"))  # DIVPD XMM0, XMM1
+    state.mxcsr = 0x1D80  # #Z not masked
+    state.cr4 |= CR4_OSXMMEXCPT
+    state.zmm[0] = state.zmm[1] = 0x3FF0000000000000
+    state.zmm[8], state.zmm[9] = 0x4000000000000000, 0
+    state.rip = machines.CODE
+    cpu.refresh()
+    state.budget = state.slice = 1
+    cpu.step()
+
+    assert Vector.XM == cpu.fault.vector
+    assert 0x1D84 == state.mxcsr
+    assert 0x3FF0000000000000 == state.zmm[0]
