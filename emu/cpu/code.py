@@ -27,6 +27,9 @@ DIRECT = frozenset(
 FALLS = frozenset((FlowControl.NEXT, FlowControl.CONDITIONAL_BRANCH))
 
 
+LONGEST = 16  # micro-operations that one instruction has at most
+
+
 class Mode(NamedTuple):
     """What decoding depends on besides the bytes, and what tells RIPs apart in the jump cache."""
 
@@ -122,7 +125,7 @@ class CodeCache:
         key = gpa | slot << MODE_SHIFT
         if limit == 1 and key in self.singles.get(gpa // PAGE_SIZE, ()):
             return self.singles[gpa // PAGE_SIZE][key]
-        if self.used + 3 * MAX_BLOCK + 2 > ARENA_UOPS:
+        if self.used + LONGEST * MAX_BLOCK + 2 > ARENA_UOPS:
             self.flush()
             slot = self.mode_slot(mode)
             cpu.refresh()
@@ -142,7 +145,7 @@ class CodeCache:
                 if not pieces:
                     cpu.raise_limit()
                 break
-            uops, ends = self.translator.uops(insn, mode.bits, mode.vm86)
+            uops, ends = self.translator.uops(insn, mode.bits, mode.vm86, mode.vectors)
             if crossed >= 0:
                 check = Uop(self.translator.handlers["crosses_0"], crossed * PAGE_SIZE, gpa)
                 uops = [check, *uops]

@@ -246,12 +246,13 @@ class Cpu:
         self.select_tlb()
 
     def vectors(self) -> int:
-        """Bits for what CR0, CR4 and XCR0 let run: x87, SSE, AVX, AVX-512; see `system.fpu`."""
+        """Bits for what CR0, CR4 and XCR0 let run: x87, SSE, AVX, AVX-512; see `vectors`."""
         state = self.state
         enabled = 0 if state.cr0 & (CR0_EM | CR0_TS) else 1
         if enabled and state.cr4 & CR4_OSFXSR:
             enabled |= 2
-        if state.cr4 & CR4_OSXSAVE:
+        lost = state.cr0 & CR0_TS or not state.cr0 & CR0_PE or state.rflags & VM
+        if state.cr4 & CR4_OSXSAVE and not lost:
             enabled |= state.xcr0 & 0xE4
         return int(enabled)
 

@@ -19,6 +19,7 @@ from iced_x86 import (
     Register,
 )
 
+from emu.cpu import vectors
 from emu.cpu.insns.rows import Insn, handler_name
 from emu.cpu.program import program, rows
 from emu.cpu.registers import ADDRESS_REGISTERS, REGISTERS, SEGMENTS
@@ -55,6 +56,7 @@ WRITES = frozenset(
 NEXT = frozenset((FlowControl.NEXT, FlowControl.CONDITIONAL_BRANCH))
 RIP = Register.RIP
 WORD = (1 << 64) - 1
+ALL_VECTORS = vectors.X87 | vectors.SSE | vectors.AVX
 
 
 class Uop(NamedTuple):
@@ -175,11 +177,19 @@ class Translator:
         how = "write" if info.op_access(place) in WRITES else "read"
         return self.handlers[f"address_{how}_{size}"]
 
-    def uops(self, insn: Instruction, bits: int, vm86: bool = False) -> tuple[list[Uop], bool]:
+    def uops(
+        self, insn: Instruction, bits: int, vm86: bool = False, enabled: int = ALL_VECTORS
+    ) -> tuple[list[Uop], bool]:
         """Micro-operations of an instruction decoded with IP as its offset in the page.
 
-        The second value says whether the block ends here.
+        `enabled` is `Cpu.vectors()`. The second value says whether the block ends here.
         """
+        vector = vectors.covers(insn)
+        if vector is not None:
+            found = None
+            if vectors.allowed(insn, enabled):
+                found = vectors.uops(self, insn, bits, vector)
+            return ([Uop(self.system)], True) if found is None else (found, False)
         template = self.template(insn, bits, vm86)
         if not template.letters:
             return [Uop(template.number)], template.ends

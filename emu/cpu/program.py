@@ -27,6 +27,10 @@ FAMILIES = (
     "strings",
     "bits",
     "flagops",
+    "sse_moves",
+    "sse_integer",
+    "sse_shuffle",
+    "sse_float",
 )
 """Modules of `emu.cpu.insns`, each with a table FAMILY."""
 

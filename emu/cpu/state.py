@@ -176,7 +176,8 @@ FIELDS = (
     Field("retired"),  # instructions retired before the current slice
     Field("slice"),  # the budget the current slice began with
     # x87, SSE, AVX
-    Field("zmm", "u64", 256),  # 32 registers of eight words; XMM and YMM are the low words
+    # 32 registers of eight words, XMM and YMM are the low words; two more hold operands
+    Field("zmm", "u64", 272),
     Field("mxcsr"),
     Field("st_mantissa", "u64", 8),  # physical registers R0..R7
     Field("st_exponent", "u16", 8),  # sign in bit 15

@@ -111,6 +111,10 @@ class Rig:
         data = rng.randbytes(SPAN)
         return Case(code, insn, tuple(registers), flags, data)
 
+    def misalignment(self, rng: random.Random) -> int:
+        """Where in a line an operand lies."""
+        return rng.randrange(64)
+
     def aim(self, insn: Instruction, registers: list[int], rng: random.Random) -> bool:
         """Choose the base register so that the address lies in the data."""
         base = ADDRESS_REGISTERS[insn.memory_base]
@@ -123,7 +127,7 @@ class Rig:
         if width == 16 and self.bits == 32:
             return False  # the data lie higher
         mask = (1 << width) - 1
-        target = self.data - self.data_base + SPAN // 2 + rng.randrange(64)
+        target = self.data - self.data_base + SPAN // 2 + self.misalignment(rng)
         scaled = 0
         if index != ZERO_REGISTER:
             scaled = (registers[index] & mask) * insn.memory_index_scale
