@@ -57,13 +57,13 @@ def load_wide(cpu: Any, linear: int, target: int, count: int, seg: int) -> int:
 @outlined
 def store_wide(cpu: Any, linear: int, source: int, count: int, seg: int) -> int:
     """Write 16 or 32 bytes, whatever lies there; on a fault nothing is written."""
-    if check_linear(cpu, linear, 1, seg) == 0:
+    if check_linear(cpu, linear, 1, seg, 1) == 0:
         return 0
     first = 0x1000 - (linear & PAGE_OFFSET)
     if first < count:
         # both pages before either is written
         following = linear + first & cpu.linear_mask
-        if check_linear(cpu, following, 1, seg) == 0:
+        if check_linear(cpu, following, 1, seg, 1) == 0:
             return 0
         translate(cpu, linear, WRITE, first)
         if cpu.exit_code == Exit.MMIO:
