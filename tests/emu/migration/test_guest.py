@@ -76,4 +76,4 @@ def test_registers_that_a_kernel_refuses_are_an_error_of_sregs():
     rule, errno, detail = refusal_of(refused.value)
 
     assert ("sregs_cr4_reserved", 22) == (rule, errno)
-    assert "CR4 (0x10000000020) has no bit of" in detail
+    assert "CR4 is 0x10000000020: bit 0x10000000000 must be 0" in detail

@@ -1,4 +1,8 @@
+from pathlib import Path
+
 from emu.migration.capture import shipped
+from emu.migration.matrix import SCENARIOS, tally
+from emu.migration.policy import POLICIES
 from emu.migration.scenarios import example_kernels, example_pools, scenario_captures
 
 
@@ -20,3 +24,16 @@ def test_states_are_those_that_real_kernels_handed_out():
 
     assert recorded == [capture.name for capture in scenario_captures()]
     assert 5 == len(recorded)
+
+
+def test_the_readme_has_the_counts_of_the_tool():
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    for how in POLICIES:
+        counts = [tally(s, how, example_pools(), scenario_captures()) for s in SCENARIOS]
+        cells = [
+            f"{one.kept}{f' (+{one.withheld})' if one.withheld else ''} / {one.lossy} / {one.refused}"
+            for one in counts
+        ]
+        title = f"{how.title} {how.option}".strip()
+
+        assert f"| {title} | {' | '.join(cells)} |" in readme
