@@ -1,5 +1,6 @@
 """Guest-physical memory."""
 
 from emu.memory.guest_memory import GuestMemory, MemorySlot
+from emu.memory.physical import Device, PhysicalMemory
 
-__all__ = ["GuestMemory", "MemorySlot"]
+__all__ = ["Device", "GuestMemory", "MemorySlot", "PhysicalMemory"]

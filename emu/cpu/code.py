@@ -1,0 +1,256 @@
+"""Decoded code: blocks by guest-physical address and mode, dropped when their page is written."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from iced_x86 import Code, Decoder, DecoderError, FlowControl, Instruction
+
+from emu.cpu.decode import Uop, translator
+from emu.cpu.state import BLOCK_ENTRIES, UOP
+from emu.memory.physical import CODE, PAGE_SIZE, PhysicalMemory
+
+if TYPE_CHECKING:
+    from emu.cpu.cpu import Cpu
+
+MAX_BLOCK = 48  # instructions
+ARENA_UOPS = 1 << 21
+MODE_SHIFT = 52
+MODE_SLOTS = 127
+NO_KEY = np.uint64((1 << 64) - 1)
+DIRECT = frozenset(
+    (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CALL)
+)
+FALLS = frozenset((FlowControl.NEXT, FlowControl.CONDITIONAL_BRANCH))
+
+
+LONGEST = 16  # micro-operations that one instruction has at most
+
+
+class Mode(NamedTuple):
+    """What decoding depends on besides the bytes, and what tells RIPs apart in the jump cache."""
+
+    bits: int  # code size: 16, 32 or 64
+    user: bool  # CPL is 3
+    vm86: bool
+    limit: int  # of CS; irrelevant in 64-bit mode
+    vectors: int  # which vector extensions the control registers let run
+    space: int  # number of the address space (second-level root), 0 without virtualization
+
+
+class CodeCache:
+    """The decoded code of one machine, shared by its processors."""
+
+    def __init__(self, memory: PhysicalMemory) -> None:
+        self.memory = memory
+        self.translator = translator()
+        self.table = np.full(BLOCK_ENTRIES * 2, NO_KEY, np.uint64)
+        self.arena_store = mmap.mmap(-1, ARENA_UOPS * UOP.size)
+        self.arena = np.frombuffer(self.arena_store, np.uint8)
+        self.used = 0
+        self.blocks: dict[int, dict[int, int]] = {}  # page -> key -> address
+        self.singles: dict[int, dict[int, int]] = {}  # the same for blocks of one instruction
+        self.pending: dict[int, dict[int, list[int]]] = {}  # page -> key -> links to patch
+        self.crossing: dict[int, set[int]] = {}  # page -> pages whose code runs into it
+        self.instructions: dict[int, Instruction] = {}  # by record, of what Python runs
+        self.modes: dict[Mode, int] = {}
+        self.cpus: list[Cpu] = []
+        memory.code_written.append(self.drop_page)
+
+    def mode_slot(self, mode: Mode) -> int:
+        """The number of a mode."""
+        slot = self.modes.get(mode)
+        if slot is None:
+            if len(self.modes) >= MODE_SLOTS:
+                self.flush()
+            slot = len(self.modes) + 1
+            self.modes[mode] = slot
+        return slot
+
+    def flush(self) -> None:
+        """Forget all decoded code."""
+        for page in self.blocks:
+            self.memory.map[page] &= ~CODE
+            self.memory.code_lines[page] = 0
+        self.blocks.clear()
+        self.singles.clear()
+        self.pending.clear()
+        self.crossing.clear()
+        self.instructions.clear()
+        self.modes.clear()
+        self.table[:] = NO_KEY
+        self.used = 0
+        for cpu in self.cpus:
+            cpu.flush_jumps()
+            cpu.mode_lost = True
+
+    def drop_page(self, page: int) -> None:
+        """Forget the code of a guest-physical page, and what runs into it."""
+        for start in sorted(self.crossing.pop(page, ())):
+            if start != page:
+                self.drop_page(start)
+        for key in self.blocks.pop(page, {}):
+            at = 2 * block_index(key)
+            if int(self.table[at]) == key:
+                self.table[at] = NO_KEY
+        self.singles.pop(page, None)
+        self.pending.pop(page, None)
+        self.memory.map[page] &= ~CODE
+        self.memory.code_lines[page] = 0
+        for cpu in self.cpus:
+            cpu.flush_jumps()
+
+    def lookup(self, gpa: int, slot: int) -> int:
+        """The block at a guest-physical address, put where compiled code looks; 0 when unknown."""
+        key = gpa | slot << MODE_SHIFT
+        address = self.blocks.get(gpa // PAGE_SIZE, {}).get(key, 0)
+        if address:
+            self.publish(key, address)
+        return address
+
+    def publish(self, key: int, address: int) -> None:
+        """Put a block where compiled code looks for it."""
+        at = 2 * block_index(key)
+        self.table[at] = key
+        self.table[at + 1] = address
+
+    def decode(self, cpu: Cpu, gpa: int, mode: Mode, slot: int, limit: int = MAX_BLOCK) -> int:
+        """Decode the block at `gpa`, where RIP points; return the address of its first record.
+
+        A block of one instruction (`limit` 1) is for single steps: compiled code does not find it.
+        """
+        key = gpa | slot << MODE_SHIFT
+        if limit == 1 and key in self.singles.get(gpa // PAGE_SIZE, ()):
+            return self.singles[gpa // PAGE_SIZE][key]
+        if self.used + LONGEST * MAX_BLOCK + 2 > ARENA_UOPS:
+            self.flush()
+            slot = self.mode_slot(mode)
+            cpu.refresh()
+        page, start = divmod(gpa, PAGE_SIZE)
+        data = self.memory.read(gpa, PAGE_SIZE - start)
+        decoder = Decoder(mode.bits, data, ip=start)
+        pieces: list[tuple[list[Uop], Instruction]] = []
+        ends = False
+        crossed = -1
+        while len(pieces) < limit and not ends and decoder.can_decode:
+            insn = decoder.decode()
+            if decoder.last_error == DecoderError.NO_MORE_BYTES:
+                if pieces:
+                    break
+                insn, crossed = self.decode_crossing(cpu, data, start, mode)
+            elif insn.code != Code.INVALID and beyond(cpu, mode, insn, start):
+                if not pieces:
+                    cpu.raise_limit()
+                break
+            uops, ends = self.translator.uops(insn, mode.bits, mode.vm86, mode.vectors)
+            if crossed >= 0:
+                check = Uop(self.translator.handlers["crosses_0"], crossed * PAGE_SIZE, gpa)
+                uops = [check, *uops]
+                ends = True
+            pieces.append((uops, insn))
+        return self.place(page, start, slot, pieces, ends, crossed, limit)
+
+    def decode_crossing(
+        self, cpu: Cpu, data: bytes, start: int, mode: Mode
+    ) -> tuple[Instruction, int]:
+        """An instruction that ends in the next linear page, and that page's guest-physical one."""
+        crossed = cpu.next_code_page()
+        rest = self.memory.read(crossed * PAGE_SIZE, 15)
+        return Decoder(mode.bits, data + rest, ip=start).decode(), crossed
+
+    def place(
+        self,
+        page: int,
+        start: int,
+        slot: int,
+        pieces: list[tuple[list[Uop], Instruction]],
+        ends: bool,
+        crossed: int,
+        limit: int,
+    ) -> int:
+        """Write the records of a block and enter it in the tables."""
+        handlers, pack = self.translator.handlers, self.translator.pack
+        single = limit == 1 or not self.memory.map[page]
+        records = bytearray()
+        links: list[tuple[int, int]] = []
+        offset = start
+        base = self.arena.ctypes.data + self.used * UOP.size
+        for position, (uops, insn) in enumerate(pieces):
+            left = len(pieces) - 1 - position
+            offset = insn.ip & 0xFFF
+            length = insn.len
+            for uop in uops:
+                if not single and insn.flow_control in DIRECT and uop is uops[-1]:
+                    links.append((base + len(records), uop.imm))
+                records += pack(uop, length, offset, left)
+            if uops[-1].number == self.translator.system:
+                self.instructions[base + len(records) - UOP.size] = insn
+            offset += length
+        if not ends or pieces[-1][1].flow_control in FALLS:
+            if not single and offset < PAGE_SIZE:
+                links.append((base + len(records), offset))
+            tail = Uop(handlers["continue_at_0"], offset)
+            records += pack(tail, 0, offset & 0xFFF, 0)
+        at = self.used * UOP.size
+        self.arena[at : at + len(records)] = np.frombuffer(records, np.uint8)
+        self.used += len(records) // UOP.size
+        self.mark(page, start, min(offset, PAGE_SIZE))
+        if crossed >= 0:
+            self.mark(crossed, 0, offset - PAGE_SIZE)
+            self.crossing.setdefault(crossed, set()).add(page)
+        key = page * PAGE_SIZE + start | slot << MODE_SHIFT
+        known = self.blocks.setdefault(page, {})
+        if single:
+            if self.memory.map[page]:
+                self.singles.setdefault(page, {})[key] = base
+            return base
+        known[key] = base
+        self.publish(key, base)
+        self.link(page, slot, links)
+        for place in self.pending.get(page, {}).pop(key, ()):
+            set_word(place + UOP.places["link"].offset, base)
+        return base
+
+    def link(self, page: int, slot: int, links: list[tuple[int, int]]) -> None:
+        """Let direct branches inside the page lead to their blocks, now or once those exist."""
+        for place, target in links:
+            if target >= PAGE_SIZE:
+                continue
+            key = page * PAGE_SIZE + target | slot << MODE_SHIFT
+            address = self.blocks[page].get(key)
+            if address:
+                set_word(place + UOP.places["link"].offset, address)
+            else:
+                self.pending.setdefault(page, {}).setdefault(key, []).append(place)
+
+    def mark(self, page: int, first: int, end: int) -> None:
+        """Note that bytes of a page are decoded; writes to it take the slow path from now on."""
+        lines = ((1 << (end + 63) // 64) - 1) & ~((1 << first // 64) - 1)
+        self.memory.code_lines[page] |= np.uint64(lines)
+        if not self.memory.map[page] & CODE:
+            if not self.memory.map[page]:
+                return
+            self.memory.map[page] |= CODE
+            for cpu in self.cpus:
+                cpu.forbid_writes(page)
+
+
+def beyond(cpu: Cpu, mode: Mode, insn: Instruction, start: int) -> bool:
+    """Whether an instruction runs over the CS limit."""
+    if mode.bits == 64:
+        return False
+    rip = cpu.state.rip + (insn.ip - start)
+    return rip + insn.len - 1 > mode.limit
+
+
+def block_index(key: int) -> int:
+    """Where a block stands in the table of blocks: as `dispatch.block_index`."""
+    return (key ^ key >> 14 ^ key >> 45) & (BLOCK_ENTRIES - 1)
+
+
+def set_word(address: int, value: int) -> None:
+    """Write a word of a record."""
+    ctypes.c_uint64.from_address(address).value = value

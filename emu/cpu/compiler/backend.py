@@ -1,0 +1,88 @@
+"""LLVM IR text to machine code in memory, by llvmlite."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+@functools.cache
+def binding() -> Any:
+    """Llvmlite's binding with the native target ready; imported when first needed."""
+    import llvmlite.binding as llvm  # noqa: PLC0415 - costs 50 ms, and tables need none of it
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@functools.cache
+def host() -> tuple[str, str, str]:
+    """What machine code depends on: llvmlite's version, the CPU's name and features."""
+    import llvmlite  # noqa: PLC0415
+
+    llvm = binding()
+    return llvmlite.__version__, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def key() -> tuple[str, ...]:
+    """What object code depends on besides the IR: the host, and how this module compiles."""
+    return (*host(), Path(__file__).read_text())
+
+
+def target_machine() -> Any:
+    """A target machine for this host; an engine takes it over, so each use makes one."""
+    llvm = binding()
+    _, cpu, features = host()
+    # large: objects may be loaded further apart than a relative call reaches
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(
+        cpu=cpu, features=features, opt=2, jit=True, reloc="static", codemodel="large"
+    )
+
+
+def assemble(ir: str) -> bytes:
+    """The object code of a module given as text."""
+    llvm = binding()
+    module = llvm.parse_assembly(ir)
+    module.verify()
+    machine = target_machine()
+    # a full O1 pipeline costs four times as much and makes the handlers no faster
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    builder = llvm.create_pass_builder(machine, options)
+    for function in module.functions:
+        if not function.is_declaration:
+            passes = llvm.create_new_function_pass_manager()
+            passes.add_simplify_cfg_pass()
+            passes.add_instruction_combine_pass()
+            passes.add_simplify_cfg_pass()
+            passes.add_sinking_pass()
+            passes.run(function, builder)
+    return bytes(machine.emit_object(module))
+
+
+class Engine:
+    """Object files linked into this process."""
+
+    def __init__(self, objects: Iterable[bytes]) -> None:
+        llvm = binding()
+        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+        for data in objects:
+            self.engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(data))
+        self.engine.finalize_object()
+
+    def address(self, symbol: str) -> int:
+        """Where a symbol lies."""
+        found = int(self.engine.get_function_address(symbol))
+        if not found:
+            raise LookupError(f"no symbol {symbol} in the compiled code")
+        return found
+
+    def words(self, symbol: str, count: int) -> list[int]:
+        """The 64-bit words of a constant table."""
+        where = int(self.engine.get_global_value_address(symbol))
+        return list((ctypes.c_uint64 * count).from_address(where))

@@ -1,0 +1,613 @@
+"""One logical processor: its state, and the loop around the compiled code."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu.cpu import access, debug, program
+from emu.cpu.code import CodeCache, Mode
+from emu.cpu.compiler.words import Dispatch, Leave
+from emu.cpu.environment import Environment
+from emu.cpu.errors import Fault, TripleFault
+from emu.cpu.flags import AC, IF, RESERVED_ONE, RF, TF, VM, set_status_flags, status_flags
+from emu.cpu.models import MODELS, Model
+from emu.cpu.paging import (
+    CR0_AM,
+    CR0_CD,
+    CR0_EM,
+    CR0_NW,
+    CR0_PE,
+    CR0_TS,
+    CR4_OSFXSR,
+    CR4_OSXSAVE,
+    EFER_LMA,
+    IMPLICIT,
+    NO_PAGE,
+    USER_ACCESS,
+    WRITE,
+)
+from emu.cpu.segments import cache_segments
+from emu.cpu.state import (
+    CPU,
+    CS,
+    DTLB_SIZE,
+    ITLB_SIZE,
+    MOV_SS,
+    NO_ERROR_CODE,
+    SS,
+    STRICT,
+    SUPERVISOR,
+    SUPERVISOR_AC,
+    UOP,
+    USER,
+    Exit,
+    Vector,
+)
+from emu.memory import PhysicalMemory
+
+PAGE_SIZE = 4096
+KEPT_BY_INIT = (
+    "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "tsc_offset",
+    "sysenter_cs", "sysenter_esp", "sysenter_eip",
+)  # fmt: skip
+WORD = (1 << 64) - 1
+ODD = np.uint64(1)
+
+
+class Stop(Enum):
+    """Why `Cpu.run` came back."""
+
+    BUDGET = "the instructions granted are used up"
+    YIELD = "PAUSE: another processor may have something better to do"
+    HALT = "the processor waits for an interrupt"
+    SHUTDOWN = "triple fault"
+
+
+class Cpu:
+    """A logical processor over `memory`; processors of one machine share `code`."""
+
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        code: CodeCache | None = None,
+        model: Model | None = None,
+        environment: Environment | None = None,
+    ) -> None:
+        store = np.zeros(CPU.size + 64, np.uint8)
+        start = -store.ctypes.data % 64
+        self.store = store
+        self.block: NDArray[np.uint8] = store[start : start + CPU.size]
+        self.record = self.block.view(CPU.dtype)
+        self.state: Any = CPU(self.block.ctypes.data)
+        self.memory = memory
+        self.code = code if code is not None else CodeCache(memory)
+        self.code.cpus.append(self)
+        self.program = program.program()
+        self.mode = Mode(16, False, False, 0xFFFF, 0, 0)
+        self.mode_lost = False
+        self.space = 0
+        self.tlb_context = 0
+        self.next_rip = 0
+        self.halted = False
+        self.model = model if model is not None else MODELS["skylake-x"]
+        self.environment = environment if environment is not None else Environment()
+        self.msrs: dict[int, int] = {}
+        self.sequence = 0  # of the deterministic random numbers
+        self.held = 0  # of the budget, while a single step runs
+        self.stopping = False
+        self.yielding = False
+        self.idle = 0  # ticks that passed without an instruction
+        self.debug_causes = 0  # of #DB, held back by MOV SS
+        self.untraced = False  # the instruction ended in a handler: no single-step trap
+        self.inhibits = False  # the system instruction inhibits events for one more
+        self.monitored: int | None = None
+        self.nmi_pending = False
+        self.nmi_blocked = False
+        self.interrupt_pending = False
+        self.waits_for_sipi = False
+        self.init_pending = False
+        self.acknowledge: Callable[[], int] | None = None
+        self.before_instruction: Callable[[Cpu], None] | None = None
+        access.BUSES[self.state.address] = memory
+        state = self.state
+        address, places = state.address, CPU.places
+        state.blocks = self.code.table.ctypes.data
+        state.jump_cache = address + places["jump_area"].offset
+        state.physmap = memory.map.ctypes.data
+        state.physmap_pages = memory.pages
+        state.code_lines = memory.code_lines.ctypes.data
+        state.physical_mask = (1 << self.model.maxphyaddr) - 1
+        word = ctypes.c_uint64
+        self._walk = ctypes.CFUNCTYPE(word, word, word, word)(
+            self.program.engine.address("call_walk")
+        )
+        self._fetch_frame = ctypes.CFUNCTYPE(word, word, word)(
+            self.program.engine.address("call_fetch_frame")
+        )
+        self.reset()
+
+    # state
+
+    def reset(self) -> None:
+        """The state after RESET. SDM Vol. 3, Processor State After Reset."""
+        state = self.state
+        for name in ("gpr", "dr"):
+            self.record[name] = 0
+        for name in ("cr2", "cr3", "cr4", "cr8", "efer", "pkru", "pkrs"):
+            setattr(state, name, 0)
+        state.cr0 = 0x60000010
+        # an OUT may ask for the reset: it must not go on after it
+        state.rip = self.next_rip = 0xFFF0
+        self.rflags = RESERVED_ONE
+        state.rdx = self.model.signature
+        state.xcr0 = 1
+        state.mxcsr = 0x1F80
+        state.fcw = 0x40
+        state.dr[6], state.dr[7] = 0xFFFF0FF0, 0x400
+        for seg in range(8):
+            state.selector[seg] = 0
+            state.segment_base[seg] = 0
+            state.segment_limit[seg] = 0xFFFF
+            state.segment_rights[seg] = 0x82 if seg == 6 else 0x8B if seg == 7 else 0x93
+        state.selector[CS] = 0xF000
+        state.segment_base[CS] = 0xFFFF0000
+        state.segment_rights[CS] = 0x9B
+        state.gdtr_base = state.idtr_base = 0
+        state.gdtr_limit = state.idtr_limit = 0xFFFF
+        state.cpl = 0
+        state.shadow_budget = WORD
+        for name in KEPT_BY_INIT:
+            setattr(state, name, 0)
+        self.msrs = dict(self.model.msrs)
+        self.halted = self.nmi_pending = self.nmi_blocked = False
+        self.waits_for_sipi = self.init_pending = False
+        self.monitored = None
+        self.update_pending()
+        self.flush_tlb()
+        self.flush_jumps()
+        self.refresh()
+
+    def init_reset(self) -> None:
+        """The state after INIT, which keeps caches' mode, x87, SSE, the TSC and MSRs.
+
+        SDM Vol. 3, Processor State After Reset.
+        """
+        state = self.state
+        names = ("mxcsr", "fcw", "fsw", "ftw", "xcr0", *KEPT_BY_INIT)
+        kept = {name: getattr(state, name) for name in names}
+        msrs, cache_mode = self.msrs, state.cr0 & (CR0_CD | CR0_NW)
+        self.reset()
+        for name, value in kept.items():
+            setattr(state, name, value)
+        self.msrs = msrs
+        state.cr0 = state.cr0 & ~(CR0_CD | CR0_NW) | cache_mode
+        self.refresh()
+
+    def start_up(self, vector: int) -> None:
+        """A start-up IPI: begin at `vector` << 12 if waiting for one. SDM Vol. 3, MP Init."""
+        if not self.waits_for_sipi:
+            return
+        state = self.state
+        self.waits_for_sipi = False
+        state.selector[CS], state.segment_base[CS] = vector << 8, vector << 12
+        state.rip = 0
+        self.refresh()
+
+    @property
+    def rflags(self) -> int:
+        """RFLAGS with the status flags computed."""
+        return int(self.state.rflags | status_flags(self.state) | RESERVED_ONE)
+
+    @rflags.setter
+    def rflags(self, value: int) -> None:
+        set_status_flags(self.state, value)
+        self.state.rflags = value & ~0x8D5
+
+    @property
+    def long_mode(self) -> bool:
+        """Whether the processor is in IA-32e mode: 64-bit or compatibility."""
+        return bool(self.state.efer & EFER_LMA)
+
+    def refresh(self) -> None:
+        """Derive what compiled code reads from the control registers, segments and RFLAGS."""
+        state = self.state
+        rights = state.segment_rights[CS]
+        if state.efer & EFER_LMA and rights & 1 << 13:
+            bits = 64
+        else:
+            bits = 32 if rights & 1 << 14 else 16
+        state.ip_mask = {16: 0xFFFF, 32: 0xFFFFFFFF, 64: WORD}[bits]
+        if bits == 16 and state.cr0 & CR0_PE:
+            state.ip_mask = 0xFFFF
+        state.linear_mask = WORD if bits == 64 else 0xFFFFFFFF
+        state.stack_mask = (
+            WORD if bits == 64 else 0xFFFFFFFF if state.segment_rights[SS] & 1 << 14 else 0xFFFF
+        )
+        cache_segments(state, bits)
+        vm86 = bool(state.rflags & VM)
+        self.mode = Mode(
+            bits,
+            state.cpl == 3,
+            vm86,
+            0 if bits == 64 else state.segment_limit[CS],
+            self.vectors(),
+            self.space,
+        )
+        slot = self.code.mode_slot(self.mode)
+        state.mode_slot = slot
+        state.mode_tag = slot << 57 & WORD
+        self.mode_lost = False
+        self.select_tlb()
+
+    def vectors(self) -> int:
+        """Bits for what CR0, CR4 and XCR0 let run: x87, SSE, AVX, AVX-512; see `vectors`."""
+        state = self.state
+        enabled = 0 if state.cr0 & (CR0_EM | CR0_TS) else 1
+        if enabled and state.cr4 & CR4_OSFXSR:
+            enabled |= 2
+        lost = state.cr0 & CR0_TS or not state.cr0 & CR0_PE or state.rflags & VM
+        if state.cr4 & CR4_OSXSAVE and not lost:
+            enabled |= state.xcr0 & 0xE4
+        return int(enabled)
+
+    def select_tlb(self) -> None:
+        """Point to the translations of this context and of this kind of access."""
+        state = self.state
+        address, places = state.address, CPU.places
+        base = address + places["dtlb_area"].offset + self.tlb_context * 4 * DTLB_SIZE
+        for kind in range(4):
+            state.dtlb_kinds[kind] = base + kind * DTLB_SIZE
+        user = state.cpl == 3
+        kind = USER if user else SUPERVISOR_AC if state.rflags & AC else SUPERVISOR
+        if (user and state.cr0 & CR0_AM and state.rflags & AC) or state.dr[7] & 0xFF:
+            kind = STRICT
+        state.dtlb = base + kind * DTLB_SIZE
+        fetch = address + places["itlb_area"].offset + self.tlb_context * 2 * ITLB_SIZE
+        state.itlb = fetch + (ITLB_SIZE if user else 0)
+
+    def flush_tlb(self, context: int | None = None) -> None:
+        """Forget the translations of a context, or of all."""
+        contexts = slice(None) if context is None else slice(context, context + 1)
+        self.record["dtlb_area"].reshape(4, -1)[contexts] = ODD
+        self.record["itlb_area"].reshape(4, -1)[contexts] = ODD
+        self.flush_jumps()
+
+    def flush_page(self, linear: int) -> None:
+        """Forget the translation of one linear page in the current context."""
+        index = linear >> 12
+        tlb = self.record["dtlb_area"].reshape(4, 4, -1, 4)[self.tlb_context]
+        tlb[:, (index ^ index >> 8) % tlb.shape[1], :2] = ODD
+        fetch = self.record["itlb_area"].reshape(4, 2, -1, 2)[self.tlb_context]
+        fetch[:, index % fetch.shape[1], 0] = ODD
+        self.flush_jumps()
+
+    def flush_jumps(self) -> None:
+        """Forget which RIPs lead to which blocks."""
+        self.record["jump_area"] = WORD
+
+    def forbid_writes(self, page: int) -> None:
+        """Let writes to a guest-physical page take the slow path: it holds decoded code."""
+        tlb = self.record["dtlb_area"].reshape(-1, 4)
+        tlb[tlb[:, 3] == np.uint64(page * PAGE_SIZE), 1] = ODD
+
+    # memory as instructions in plain Python see it
+
+    def translate(self, linear: int, access_bits: int) -> int:
+        """Guest-physical address of `linear`; a page fault is raised as `Fault`."""
+        state = self.state
+        page = self._walk(state.address, linear, access_bits)
+        if page == NO_PAGE:
+            state.exit_code = 0
+            raise Fault(Vector.PF, int(state.exit_error), int(state.exit_address))
+        return int(page & ~0xFFF | linear & 0xFFF)
+
+    def read(self, linear: int, count: int, implicit: bool = False) -> int:
+        """A little-endian value at a linear address; `implicit` accesses are the supervisor's."""
+        return int.from_bytes(self.read_bytes(linear, count, implicit), "little")
+
+    def write(self, linear: int, value: int, count: int, implicit: bool = False) -> None:
+        """Write a little-endian value at a linear address."""
+        data = (value & ((1 << 8 * count) - 1)).to_bytes(count, "little")
+        self.write_bytes(linear, data, implicit)
+
+    def read_bytes(self, linear: int, count: int, implicit: bool = False) -> bytes:
+        """Bytes at a linear address."""
+        return b"".join(
+            self.memory.read(gpa, size) for gpa, size in self.pieces(linear, count, 0, implicit)
+        )
+
+    def write_bytes(self, linear: int, data: bytes, implicit: bool = False) -> None:
+        """Write bytes at a linear address; nothing is written when a page of it faults."""
+        for gpa, size in self.pieces(linear, len(data), WRITE, implicit):
+            self.memory.write(gpa, data[:size])
+            data = data[size:]
+
+    def pieces(
+        self, linear: int, count: int, access_bits: int, implicit: bool
+    ) -> list[tuple[int, int]]:
+        """Guest-physical pieces of a linear range, all translated before any is used."""
+        state = self.state
+        if implicit:
+            access_bits |= IMPLICIT
+        elif state.cpl == 3:
+            access_bits |= USER_ACCESS
+        found = []
+        while count:
+            linear &= state.linear_mask if not self.long_mode else WORD
+            size = min(count, PAGE_SIZE - linear % PAGE_SIZE)
+            found.append((self.translate(linear, access_bits), size))
+            linear, count = linear + size, count - size
+        return found
+
+    # what the code cache asks
+
+    def next_code_page(self) -> int:
+        """The guest-physical page that follows the one RIP is in, in linear addresses."""
+        state = self.state
+        linear = state.rip + state.linear_base[CS] & state.linear_mask
+        following = (linear | 0xFFF) + 1 & state.linear_mask
+        frame = self._fetch_frame(state.address, following)
+        if frame == NO_PAGE:
+            state.exit_code = 0
+            vector, error = int(state.exit_vector), int(state.exit_error)
+            raise Fault(vector, error, int(state.exit_address))
+        return int(frame) // PAGE_SIZE
+
+    def raise_limit(self) -> None:
+        """The instruction at RIP runs over the CS limit."""
+        raise Fault(Vector.GP, 0)
+
+    # running
+
+    def run(self, budget: int) -> Stop:
+        """Retire up to `budget` instructions; stop early at HLT and shutdown."""
+        state = self.state
+        state.budget = budget
+        state.slice = budget
+        state.shadow_budget = budget if state.shadow_budget == 0 else WORD
+        self.stopping = self.yielding = False
+        enter, address = self.program.enter, state.address
+        try:
+            while True:
+                if self.mode_lost:
+                    self.refresh()
+                if self.debug_causes & (debug.SINGLE_STEP | debug.TASK_SWITCH):
+                    causes, self.debug_causes = self.debug_causes, 0
+                    self.debug_trap(causes)
+                    continue
+                if state.event_pending and self.take_event():
+                    continue
+                if self.halted or self.waits_for_sipi:
+                    return Stop.HALT
+                if state.budget == 0 or self.stopping:
+                    return Stop.BUDGET
+                if self.yielding:
+                    return Stop.YIELD
+                if state.rflags & (TF | RF) or state.dr[7] & 0xFF or self.shadow_active():
+                    self.step()
+                    continue
+                state.exit_code = 0
+                enter(address)
+                self.leave_loop()
+        except TripleFault:
+            return Stop.SHUTDOWN
+        finally:
+            used = state.slice - state.budget
+            self.held = 0
+            state.retired += used
+            # a shadow that is still on is on when the next slice begins
+            state.shadow_budget = 0 if self.shadow_active() else WORD
+            state.slice = 0
+
+    def shadow_active(self) -> bool:
+        """Whether the last instruction was the STI or MOV SS that inhibits interrupts."""
+        return bool(self.state.shadow_budget == self.state.budget)
+
+    def leave_loop(self) -> None:
+        """Deal with what compiled code came back for."""
+        state = self.state
+        code = state.exit_code
+        if code == Exit.DECODE:
+            self.decode(state.exit_address)
+        elif code == Exit.SYSTEM:
+            self.system(self.code.instructions[state.exit_data])
+        elif code == Exit.EXCEPTION:
+            self.raised(Fault(state.exit_vector, state.exit_error, state.exit_address))
+        elif code == Exit.BUDGET:
+            if state.budget:
+                self.step()
+        elif code in (Exit.MMIO, Exit.CODE_WRITE):
+            self.step_apart(code)
+
+    def decode(self, gpa: int) -> None:
+        """Provide the block at `gpa`; what cannot be kept is run here, an instruction at a time."""
+        slot = self.state.mode_slot
+        if self.code.lookup(gpa, slot):
+            return
+        try:
+            self.code.decode(self, gpa, self.mode, slot)
+        except Fault as fault:
+            self.raised(fault)
+            return
+        if not self.memory.map[gpa // PAGE_SIZE]:
+            self.step()
+
+    def single(self) -> int:
+        """Decode the one instruction at RIP; the address of its first record."""
+        state = self.state
+        linear = state.rip + state.linear_base[CS] & state.linear_mask
+        frame = self._fetch_frame(state.address, linear)
+        if frame == NO_PAGE:
+            state.exit_code = 0
+            raise Fault(state.exit_vector, state.exit_error, state.exit_address)
+        state.page_base = state.rip - (linear & 0xFFF) & WORD
+        gpa = int(frame) | linear & 0xFFF
+        return self.code.decode(self, gpa, self.mode, state.mode_slot, 1)
+
+    def used(self) -> int:
+        """The part of the slice that is used up before the current instruction."""
+        state = self.state
+        return int(state.slice - state.budget) - self.held
+
+    def step(self, plain: bool = False) -> None:
+        """Run one instruction, compiled or as plain Python; events that it causes are delivered."""
+        state = self.state
+        trap = state.rflags & TF
+        granted = state.budget
+        blocked = self.shadow_active() and state.shadow_kind == MOV_SS
+        if state.dr[7] & 0xFF and not state.rflags & RF and not blocked:
+            causes = debug.instruction_breakpoints(state)
+            if causes:
+                debug.fault(self, causes)
+                return
+        self.untraced = False
+        state.shadow_budget = WORD
+        state.rflags &= ~RF
+        state.breakpoints_hit = 0
+        try:
+            at = self.single()
+        except Fault as fault:
+            self.raised(fault)
+            return
+        state.exit_code = 0
+        state.budget = 0
+        self.held = granted
+        if plain:
+            self.run_plain(at)
+        else:
+            self.program.enter_at(state.address, at)
+        left = state.budget
+        self.held = 0
+        state.budget = granted if left else granted - 1
+        if state.shadow_budget != WORD:
+            state.shadow_budget = state.budget
+        code = state.exit_code
+        if not left:
+            # done; should fetching the next one have faulted, that is its own affair
+            state.exit_code = 0
+        elif code == Exit.SYSTEM:
+            self.leave_loop()
+            if state.budget == granted:
+                return
+        elif code in (Exit.DECODE, Exit.BUDGET, Exit.NONE):
+            raise AssertionError("a single step gave its budget back without a reason")
+        else:
+            self.leave_loop()
+            return
+        traced = trap and not self.untraced
+        causes = self.debug_causes | state.breakpoints_hit | (debug.SINGLE_STEP if traced else 0)
+        self.debug_causes = 0
+        if causes:
+            if self.shadow_active() and state.shadow_kind == MOV_SS:
+                self.debug_causes = causes & 15
+            else:
+                self.debug_trap(causes)
+
+    def run_plain(self, at: int) -> None:
+        """Run the records from `at` as plain Python, up to the end of the instruction."""
+        state = self.state
+        table = program.specialisations()
+        names = program.handler_names()
+        try:
+            while True:
+                uop = UOP(at)
+                handler = table[names[uop.number]]
+                handler.function(state, uop, **handler.constants)
+                at += UOP.size
+        except (Leave, Dispatch):
+            return
+
+    def step_apart(self, code: int) -> None:
+        """Run the instruction at RIP where compiled code may not: on a device, over code."""
+        state = self.state
+        if code == Exit.CODE_WRITE:
+            self.code.drop_page(state.exit_address // PAGE_SIZE)
+            # decoding the instruction may bring back what it writes over, here or in the next page
+            state.code_write_allowed = 1
+            state.code_written = 0
+            page = state.exit_address // PAGE_SIZE
+            self.step()
+            state.code_write_allowed = 0
+            self.code.drop_page(page)
+            if state.code_written:
+                self.code.drop_page(state.code_written - 1)
+        else:
+            self.step(plain=True)
+
+    def system(self, insn: Any) -> None:
+        """Run an instruction in plain Python."""
+        from emu.cpu.system import run  # noqa: PLC0415 - it imports this module
+
+        state = self.state
+        self.next_rip = state.rip + insn.len & state.ip_mask
+        self.inhibits = False
+        try:
+            run(self, insn)
+        except Fault as fault:
+            self.raised(fault)
+            return
+        state.rip = self.next_rip
+        state.budget -= 1
+        if self.inhibits:
+            state.shadow_budget = state.budget
+            state.shadow_kind = MOV_SS
+
+    def raised(self, fault: Fault) -> None:
+        """Deliver an exception that the instruction at RIP raised."""
+        from emu.cpu.system.events import deliver_exception  # noqa: PLC0415
+
+        deliver_exception(self, fault)
+
+    def debug_trap(self, causes: int) -> None:
+        """Deliver #DB as a trap: `causes` goes to DR6."""
+        debug.record(self.state, causes)
+        self.raised(Fault(Vector.DB, NO_ERROR_CODE))
+
+    def pass_time(self, ticks: int) -> None:
+        """Use up budget without retiring instructions; at most what is left of the slice."""
+        state = self.state
+        spent = min(ticks, max(int(state.budget) - 1, 0))
+        state.budget -= spent
+        self.idle += spent
+
+    # events
+
+    def update_pending(self) -> None:
+        """Let compiled code know whether an event waits for its chance."""
+        pending = self.interrupt_pending or self.nmi_pending or self.init_pending
+        self.state.event_pending = int(pending)
+
+    def interruptible_now(self) -> bool:
+        """Whether an external interrupt would be taken at this boundary."""
+        return bool(self.state.rflags & IF) and not self.shadow_active()
+
+    def take_event(self) -> bool:
+        """Deliver the event of highest priority that is pending and can be taken.
+
+        SDM Vol. 3, Prioritization of Concurrent Events.
+        """
+        from emu.cpu.system.events import deliver_interrupt, deliver_nmi  # noqa: PLC0415
+
+        if self.init_pending:
+            self.init_reset()
+            self.environment.initialised()
+            return True
+        if self.waits_for_sipi:
+            return False
+        if self.nmi_pending and not self.nmi_blocked and not self.shadow_active():
+            self.nmi_pending, self.nmi_blocked = False, True
+            self.halted = False
+            self.update_pending()
+            deliver_nmi(self)
+            return True
+        if not self.interrupt_pending or self.acknowledge is None or not self.interruptible_now():
+            return False
+        self.halted = False
+        deliver_interrupt(self, self.acknowledge())
+        return True

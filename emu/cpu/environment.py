@@ -1,0 +1,48 @@
+"""What a processor asks of the machine around it: I/O ports, time, the MSRs of its local APIC."""
+
+from __future__ import annotations
+
+
+class Environment:
+    """A processor without a machine: no device answers, and time stands still."""
+
+    def port_read(self, port: int, size: int) -> int:  # noqa: ARG002 - nobody answers
+        """IN: all ones where no device answers."""
+        return (1 << 8 * size) - 1
+
+    def port_write(self, port: int, size: int, value: int) -> None:
+        """OUT: lost where no device answers."""
+
+    def ticks(self) -> int:
+        """Cycles of the time-stamp counter since the machine began."""
+        return 0
+
+    def read_apic_msr(self, index: int) -> int | None:  # noqa: ARG002
+        """An MSR of the local APIC; None: #GP(0)."""
+        return None
+
+    def write_apic_msr(self, index: int, value: int) -> bool:  # noqa: ARG002
+        """Write an MSR of the local APIC; False: #GP(0)."""
+        return False
+
+    def task_priority(self) -> int:
+        """CR8: the upper half of the task-priority register."""
+        return 0
+
+    def set_task_priority(self, value: int) -> None:
+        """Write CR8."""
+
+    def apic_id(self) -> int:
+        """The initial APIC ID, as CPUID tells."""
+        return 0
+
+    def apic_enabled(self) -> bool:
+        """Whether IA32_APIC_BASE enables the local APIC, as CPUID tells."""
+        return False
+
+    def pause_ticks(self) -> int:
+        """What a PAUSE takes."""
+        return 1
+
+    def initialised(self) -> None:
+        """The processor took an INIT."""

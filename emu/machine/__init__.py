@@ -1,0 +1,1 @@
+"""The board around the processors: interrupts, timers, ports, tables, loaders, virtual time."""
