@@ -19,7 +19,7 @@ from iced_x86 import (
     Register,
 )
 
-from emu.cpu import vectors
+from emu.cpu import vector_builders, vectors
 from emu.cpu.insns.rows import Insn, handler_name
 from emu.cpu.program import program, rows
 from emu.cpu.registers import ADDRESS_REGISTERS, REGISTERS, SEGMENTS
@@ -56,7 +56,7 @@ WRITES = frozenset(
 NEXT = frozenset((FlowControl.NEXT, FlowControl.CONDITIONAL_BRANCH))
 RIP = Register.RIP
 WORD = (1 << 64) - 1
-ALL_VECTORS = vectors.X87 | vectors.SSE | vectors.AVX
+ALL_VECTORS = vector_builders.X87 | vector_builders.SSE | vector_builders.AVX
 
 
 class Uop(NamedTuple):

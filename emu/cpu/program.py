@@ -128,7 +128,7 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
 
 def entry_ir(template: str, cpu: Any) -> str:
     """The two functions that Python calls: the registers of the handlers are loaded from state."""
-    from emu.cpu.compiler.emit import REGISTERS  # noqa: PLC0415
+    from emu.cpu.compiler.values import REGISTERS  # noqa: PLC0415
 
     lines = []
     words = []

@@ -16,7 +16,9 @@ UNWANTED = {
         r"(?<![\w.}])/(?:" + "|".join(("home", "root", "work", "tmp", "mnt", "Users")) + r")/\w"
     ),
     "a note to finish it later": re.compile(r"\b(?:TO" + "DO|FIX" + "ME|X" + "XX|HA" + r"CK)\b"),
-    "a promise": re.compile(r"\bfor " + r"now\b(?!,)|\bnot " + r"implemented\b", re.IGNORECASE),
+    "a promise": re.compile(
+        r"\bfor " + r"now\b(?!,)|\bnot " + r"implemented\b(?!:)", re.IGNORECASE
+    ),
 }
 
 

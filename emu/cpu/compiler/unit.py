@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from emu.cpu.compiler.emit import (
-    HANDLER_PARAMETERS,
-    CompileError,
-    Emitter,
-    handler_ir,
-    outline_ir,
-)
+from emu.cpu.compiler.emit import Emitter, handler_ir, outline_ir
 from emu.cpu.compiler.layout import Layout
+from emu.cpu.compiler.values import HANDLER_PARAMETERS, CompileError
 from emu.cpu.compiler.words import Restricted
 
 ATTRIBUTES = """\

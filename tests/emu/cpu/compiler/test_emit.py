@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.cpu.compiler import backend
-from emu.cpu.compiler.emit import REGISTERS, CompileError, outline_ir
+from emu.cpu.compiler.emit import outline_ir
 from emu.cpu.compiler.layout import Field, Layout
 from emu.cpu.compiler.unit import shared_unit
+from emu.cpu.compiler.values import REGISTERS, CompileError
 from emu.cpu.compiler.words import (
     extend8,
     extend16,
