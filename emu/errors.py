@@ -24,10 +24,11 @@ class InputError(EmuError):
 
 
 class StateError(InputError):
-    """Bytes that should be nested state are not, at `offset` where that is known."""
+    """Bytes that should be nested state are not, at `offset` of `where` if that is known."""
 
-    def __init__(self, message: str, offset: int | None = None) -> None:
-        super().__init__(message if offset is None else f"at byte {offset}: {message}")
+    def __init__(self, message: str, offset: int | None = None, where: str = "") -> None:
+        place = "" if offset is None else f"at byte {offset}: "
+        super().__init__(f"{where}: {place}{message}" if where else place + message)
         self.offset = offset
 
 

@@ -29,8 +29,16 @@ def _replay(path: str, keep: int, nested: bool | None) -> Agreement:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("--first", default=SHOWN, show_default=True, help="Disagreements shown, each file.")
-@click.option("--jobs", default=0, help="Processes; default: one for each processor.")
+@click.option(
+    "--first",
+    default=SHOWN,
+    type=click.IntRange(0),
+    show_default=True,
+    help="Disagreements shown, each file.",
+)
+@click.option(
+    "--jobs", default=0, type=click.IntRange(0), help="Processes; default: one for each processor."
+)
 @click.option("--tags", is_flag=True, help="Agreement for each tag of the cases as well.")
 @json_option
 @click.pass_context
@@ -43,7 +51,9 @@ def conform(
     """
     for path in files:
         if not Path(path).is_file():
-            raise InputError(f"{path}: no such file")
+            raise InputError(
+                f"{path}: is no file" if Path(path).exists() else f"{path}: no such file"
+            )
     compile_first()
     results: dict[str, Agreement] = {}
     workers = min(jobs or os.cpu_count() or 1, len(files))

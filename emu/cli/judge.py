@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SHOWN_LOST = 4
 WORDS = {
-    "accepted": "take it",
-    "lost": "take it and lose something",
-    "refused": "refuse it",
+    "accepted": "accepted",
+    "lost": "accepted, but something is lost",
+    "refused": "refused",
 }
 
 
@@ -94,7 +94,8 @@ def _print(state: Capture, verdicts: list[Judgement]) -> None:
                     folded(beneath, line)
     counts = Counter(verdict.outcome for verdict in verdicts)
     parts = [f"{counts[outcome]} {WORDS[outcome]}" for outcome in WORDS if counts[outcome]]
-    click.echo(f"of {len(verdicts)} kernels {', '.join(parts)}\n")
+    number = "1 kernel" if len(verdicts) == 1 else f"{len(verdicts)} kernels"
+    click.echo(f"{number}: {', '.join(parts)}\n")
 
 
 def _grouped(verdicts: list[Judgement]) -> list[list[Judgement]]:

@@ -9,6 +9,7 @@ import click
 from emu.cli.migrate import DEFAULT_STATE, as_dict
 from emu.cli.output import (
     compile_first,
+    folded,
     json_option,
     kernels,
     print_json,
@@ -54,10 +55,14 @@ def matrix(
     from emu.migration.policy import POLICIES, policy  # noqa: PLC0415
 
     chosen = [policy(part) for how in hows for part in how.split(",") if part]
+    if hows and not chosen:
+        raise InputError("no policy is named: the list is empty")
     targets = [writable(path) for path in picture]
     for target in targets:
         if target.suffix not in PICTURES:
             raise InputError(f"{target}: a picture ends in .png or .svg")
+    if scenarios and (names or picture):
+        raise click.UsageError("--scenarios has kernels of its own, and draws no picture")
     if scenarios:
         _scenarios(chosen or list(POLICIES), as_json)
         return
@@ -91,13 +96,14 @@ def _print(made: Matrix, how: Policy) -> None:
     for name, row in zip(made.sources, made.cells, strict=True):
         marks = "".join(styled(v.outcome, MARKS[v.outcome]) for v in row)
         click.echo(f"{name:>{width}}  {marks}")
+    click.echo("a row: the kernel that saves; a column, read downwards: the kernel that restores\n")
     counts = made.counts
     parts = [
         f"{styled(outcome, MARKS[outcome])} {counts[outcome]} {WORDS[outcome]}"
         for outcome in MARKS
         if counts[outcome]
     ]
-    click.echo("\n" + "   ".join(parts))
+    click.echo("   ".join(parts))
     reasons = made.reasons[:SHOWN_REASONS]
     if reasons:
         rows = [(styled(outcome), why, str(number)) for outcome, why, number in reasons]
@@ -141,6 +147,9 @@ def _scenarios(chosen: list[Policy], as_json: bool) -> None:
         cells = [_cell(counts[how.name][scenario.name]) for scenario in SCENARIOS]
         rows.append((f"{how.name} {how.option}".strip(), *cells))
     table(("policy", *(scenario.name for scenario in SCENARIOS)), rows)
+    click.echo()
+    for scenario in SCENARIOS:
+        folded(f"{scenario.name:>10}: ", scenario.title)
 
 
 def _cell(one: Any) -> str:

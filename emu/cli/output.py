@@ -43,6 +43,8 @@ def kernels(names: Sequence[str], default: Iterable[Release] | None = None) -> l
     listed = [part for name in names for part in name.split(",") if part]
     if listed:
         return [kernel(name) for name in listed]
+    if names:
+        raise InputError("no kernel is named: the list is empty")
     if default is not None:
         return list(default)
     from emu.releases import RELEASES  # noqa: PLC0415 - a module a release

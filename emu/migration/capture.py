@@ -18,6 +18,7 @@ from vmcs.nested_state import HEADER_SIZE, VMCS12_OFFSET, Format, NestedFlag
 from vmcs.vmx.vmcs12 import VMCS12_BASE, members_of
 
 KIND, VERSION = "nestling-capture", 1
+LARGEST_BLOB = 1 << 20
 VENDOR_OF = {Format.VMX: "intel", Format.SVM: "amd"}
 CPU_OF = {"intel": "skylake-x", "amd": "epyc-milan"}
 LONG_MODE = 0x500
@@ -170,11 +171,11 @@ def check_blob(blob: bytes, where: str) -> None:
         raise StateError(f"{where}: {len(blob)} bytes, but the header alone has {HEADER_SIZE}")
     form, size = int.from_bytes(blob[2:4], "little"), int.from_bytes(blob[4:8], "little")
     if form not in (0, 1):
-        message = f"{where}: no nested state: format {form:#x} is neither VMX (0) nor SVM (1)"
-        raise StateError(message, 2)
+        message = f"no nested state: format {form:#x} is neither VMX (0) nor SVM (1)"
+        raise StateError(message, 2, where)
     if size > len(blob):
-        message = f"{where}: cut short: the header says {size} bytes, there are {len(blob)}"
-        raise StateError(message, 4)
+        message = f"cut short: the header says {size} bytes, there are {len(blob)}"
+        raise StateError(message, 4, where)
 
 
 @cache

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emu.errors import InputError, StateError
-from emu.migration.capture import Capture, of_blob, shipped
+from emu.files import STANDARD_INPUT, read_file
+from emu.migration.capture import LARGEST_BLOB, Capture, of_blob, shipped
 
 if TYPE_CHECKING:
     from emu.migration.qemu_stream import CpuSection
 
 STREAM_MAGICS = (b"QEVM", b"LibvirtQemudSave", b"LibvirtQemudPart")
 HEXADECIMAL = re.compile(rb"\A[0-9a-fA-F\s]+\Z")
-LARGEST_BLOB = 1 << 20
 
 
 def read_states(path: Path | str) -> list[Capture]:
-    """Every nested state in the file at `path`, or the shipped capture of that name.
+    """Every nested state in the file at `path` (``-``: standard input), or the shipped capture.
 
     Raises InputError (StateError for content) that says what was expected, and where.
     """
-    path = Path(path)
-    if not path.exists() and str(path) in shipped():
-        return [shipped()[str(path)]]
-    try:
-        data = path.read_bytes()
-    except OSError as error:
+    name = str(path)
+    if not name:
+        raise InputError("no file is named: the name is empty")
+    if not os.path.lexists(name) and name != STANDARD_INPUT:
+        if name in shipped():
+            return [shipped()[name]]
         known = ", ".join(shipped())
-        reason = error.strerror
-        message = f"{path}: cannot be read: {reason}"
-        if isinstance(error, FileNotFoundError):
-            message += f"; shipped captures: {known}"
-        raise InputError(message) from None
-    return states_of(data, str(path))
+        message = f"{name}: cannot be read: No such file or directory"
+        raise InputError(f"{message}; shipped captures: {known}")
+    return states_of(read_file(name), name)
 
 
 def states_of(data: bytes, where: str) -> list[Capture]:

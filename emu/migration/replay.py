@@ -17,17 +17,24 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from emu.errors import InputError, KvmError
+from emu.files import read_file
 from emu.kvm import Kvm
-from emu.kvm.host import Host
-from emu.migration.capture import Capture
+from emu.kvm.host import AMD, INTEL, Host
+from emu.migration.capture import LARGEST_BLOB, Capture
 from emu.migration.matrix import kernel_of
 from emu.migration.migrate import Verdict, migrate
 from emu.migration.policy import Policy, policy
-from emu.releases.schema import FACT, SET, Growth, Release
+from emu.releases.schema import FACT, PLACES, SET, Growth, Release
 from vmcs.batch.checksum import crc32c
 
 KIND, VERSION = "nestling-replay", 1
 BYTES: Final = "bytes"
+LARGEST_WORD: Final = 1 << 64
+# Facts that say how many bytes are allocated or copied.
+SIZES: Final = (
+    *("vmx_maximum_size", "svm_maximum_size", "vmcs12_bytes_out"),
+    *("svm_control_bytes", "svm_save_bytes"),
+)
 
 
 @dataclass(frozen=True)
@@ -135,9 +142,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 def read(path: Path) -> dict[str, Any]:
     """The content of a replay file; raises InputError that says what is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        content = json.loads(read_file(path).decode())
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no replay file: {error}") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
@@ -161,14 +166,14 @@ def run(content: Mapping[str, Any], where: str) -> tuple[Verdict, Difference | N
             Step(step["name"], step["summary"], int(step["crc32c"], 16))
             for step in content["steps"]
         ]
-        grown = content["grown"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: damaged: {error}") from None
+        grown = _grown_from_json(content["grown"])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: damaged: {_reason(error)}") from None
     recorder = Recorder()
     try:
         verdict = migrate(capture, source, destination, how, grown=grown, watch=recorder)
-    except KvmError as error:
-        raise InputError(f"{where}: cannot be replayed: {error}") from None
+    except (ArithmeticError, KvmError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: cannot be replayed: {_reason(error)}") from None
     return verdict, _first_difference(recorded, recorder.steps), recorder.steps
 
 
@@ -179,6 +184,18 @@ def _first_difference(recorded: list[Step], replayed: list[Step]) -> Difference 
         if old is None or new is None or (old.name, old.checksum) != (new.name, new.checksum):
             return Difference(index, old, new)
     return None
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _grown_from_json(data: Any) -> dict[str, int] | None:
+    if data is None:
+        return None
+    if not all(type(value) is int and 0 <= value < LARGEST_WORD for value in data.values()):
+        raise ValueError("what the guest holds of the growth is no number of 64 bits")
+    return dict(data)
 
 
 def _own_checksum(content: Mapping[str, Any]) -> str:
@@ -204,16 +221,27 @@ def _kernel_from_json(data: Mapping[str, Any]) -> Kvm:
     facts: dict[str, frozenset[str] | int] = {}
     for name, value in data["facts"].items():
         if name not in FACT:
-            raise InputError(f"a fact {name!r} that this Nestling does not know")
-        facts[name] = frozenset(value) if FACT[name].kind is SET else int(value)
+            raise ValueError(f"a fact {name!r} that this Nestling does not know")
+        if FACT[name].kind is SET:
+            facts[name] = frozenset(value)
+        elif type(value) is int and abs(value) < LARGEST_WORD:
+            facts[name] = value
+        else:
+            raise ValueError(f"the fact {name!r} is no number of 64 bits")
+        if name in SIZES and not 0 <= value <= LARGEST_BLOB:
+            raise ValueError(f"the fact {name!r} is no size of nested state: {value}")
     for name in FACT:
         if name not in facts:
             raise ValueError(f"no fact {name!r}")
+    if not isinstance(data["name"], str):
+        raise TypeError(f"the kernel's name is no text: {data['name']!r}")
     growth = tuple(Growth(**item) for item in data["growth"])
     for item in growth:
-        if any(
+        if item.place not in PLACES or any(
             type(value) is not Growth.__annotations__[key] for key, value in item._asdict().items()
         ):
             raise ValueError(f"growth {item.name!r}")
+    if data["host"]["vendor"] not in (INTEL, AMD):
+        raise ValueError(f"no vendor is named {data['host']['vendor']!r}")
     release = Release(data["name"], None, (), MappingProxyType(facts), growth=growth)
     return Kvm(release, Host.from_json(data["host"]))

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emu.errors import InputError, KernelFileError
+from emu.files import read_file
 from emu.releases.registry import release
 from emu.releases.schema import (
     FACT,
@@ -279,12 +280,11 @@ def parse_kernel(text: str, path: str = "<kernel>") -> Release:
 def load_kernel(path: Path | str) -> Release:
     """The release that the TOML file at `path` describes.
 
-    Raises KernelFileError as `parse_kernel` does, and for a file that cannot be read as text.
+    Raises KernelFileError as `parse_kernel` does, and for a file that is no text; InputError for
+    one that cannot be read.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise KernelFileError(str(path), None, f"cannot be read: {error.strerror}") from None
+        text = read_file(path).decode()
     except UnicodeDecodeError as error:
         raise KernelFileError(str(path), None, f"not UTF-8 text: {error.reason}") from None
     return parse_kernel(text, str(path))

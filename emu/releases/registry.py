@@ -125,5 +125,6 @@ def release(name: str) -> Release:
     if found is not None:
         return found
     series = ".".join(name.split(".")[:1])
-    near = [known for known in RELEASES if known.split(".")[0] == series] or list(RELEASES)
-    raise InputError(f"no release is named {name!r}; known: {', '.join(near)}")
+    near = [known for known in RELEASES if known.split(".")[0] == series]
+    every = f"{_ORDER[0].name} to {_ORDER[-1].name} (nestling releases lists them)"
+    raise InputError(f"no release is named {name!r}; known: {', '.join(near) or every}")

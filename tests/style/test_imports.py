@@ -25,8 +25,8 @@ BELOW = {
     "guests": set(),
 }
 
-# Modules at the root of emu: the errors stand below all packages, the entry above them.
-ROOT_MODULES = {"emu", "emu.errors", "emu.__main__"}
+# Modules at the root of emu: errors and files stand below all packages, the entry above them.
+ROOT_MODULES = {"emu", "emu.errors", "emu.files", "emu.__main__"}
 
 
 def reachable(package):

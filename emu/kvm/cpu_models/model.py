@@ -33,6 +33,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from emu.errors import InputError
+from emu.files import read_file
 from emu.kvm.cpu_models.features import PLACE, WORD
 from emu.kvm.cpuid import EAX, EBX, ECX, EDX
 from emu.kvm.host import AMD, INTEL
@@ -161,8 +162,8 @@ def _from_file(name: str) -> CpuModel:
 @cache
 def _read(path: Path, _modified: int, _size: int) -> CpuModel:
     try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as reason:
+        data = json.loads(read_file(path).decode())
+    except ValueError as reason:
         raise InputError(f"{path}: no CPU model: {reason}") from reason
     return model_of(data, str(path))
 

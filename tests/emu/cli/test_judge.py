@@ -1,6 +1,8 @@
 import pytest
 
+from emu.cli.judge import _grouped
 from emu.migration.capture import shipped
+from emu.migration.judge import Judgement
 from emu.releases import RELEASES
 from tests.emu.cli.bad_files import BLOB, STREAM
 
@@ -123,3 +125,14 @@ def test_all_and_kernel_exclude_each_other(nestling):
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_capture_is_taken_by_the_newest_kernel(nestling, name):
     assert 0 == nestling("judge", name, "--kernel", "7.3").code
+
+
+def test_a_stable_tree_with_another_verdict_does_not_part_its_neighbours():
+    """5.10.262 stands between 5.10 and 5.11, and has backports that neither of them has."""
+    verdicts = [
+        Judgement(name, "accepted" if name in ("5.10.262", "6.1") else "lost")
+        for name in ("5.9", "5.10", "5.10.262", "5.11", "6.0", "6.1", "6.1.192")
+    ]
+    groups = [[verdict.kernel for verdict in group] for group in _grouped(verdicts)]
+
+    assert [["5.9", "5.10", "5.11", "6.0"], ["5.10.262"], ["6.1"], ["6.1.192"]] == groups

@@ -111,8 +111,8 @@ def test_another_blob_keeps_the_vcpu():
     [
         (b"", None, "state: 0 bytes"),
         (BLOB[:127], None, "127 bytes, but the header alone has 128"),
-        (BLOB[:2] + b"\x02\0" + BLOB[4:], 2, "at byte 2: state: no nested state: format 0x2"),
-        (BLOB[:-1], 4, "at byte 4: state: cut short: the header says 4224 bytes, there are 4223"),
+        (BLOB[:2] + b"\x02\0" + BLOB[4:], 2, "state: at byte 2: no nested state: format 0x2"),
+        (BLOB[:-1], 4, "state: at byte 4: cut short: the header says 4224 bytes, there are 4223"),
     ],
 )
 def test_bytes_that_are_no_blob_are_refused_with_the_place(blob, offset, words):

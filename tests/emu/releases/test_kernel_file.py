@@ -1,6 +1,6 @@
 import pytest
 
-from emu.errors import KernelFileError
+from emu.errors import InputError, KernelFileError
 from emu.releases import release
 from emu.releases.kernel_file import load_kernel, parse_kernel
 
@@ -79,7 +79,7 @@ def test_a_file_that_is_not_there_or_no_text_is_reported(tmp_path):
     binary = tmp_path / "kernel.toml"
     binary.write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(KernelFileError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         load_kernel(tmp_path / "missing.toml")
     with pytest.raises(KernelFileError, match="not UTF-8 text"):
         load_kernel(binary)
