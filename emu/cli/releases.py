@@ -6,7 +6,18 @@ import click
 
 from emu.cli.output import json_option, kernel, print_json, table
 from emu.releases import RELEASES
-from emu.releases.schema import FACTS, Changed, Difference, Release, Removed
+from emu.releases.schema import FACTS, Added, Changed, Difference, Release, Removed
+
+# What the list tells of a release: members by name, sizes, and how many rules.
+NOTABLE = {
+    "nested_flags": "flag",
+    "vmx_header": "VMX header",
+    "svm_header": "SVM header",
+    "vmcs12_fields": "vmcs12",
+}
+SIZES = {"vmx_maximum_size": "VMX state", "svm_maximum_size": "SVM state"}
+COUNTED = {"vmx_rules": "VMX rules", "svm_rules": "SVM rules", "sregs_rules": "SREGS rules"}
+SIGNS = ((Added, "+"), (Removed, "-"))
 
 
 @click.command()
@@ -49,11 +60,34 @@ def _list(as_json: bool) -> None:
             found.name,
             found.base.name if found.base else "",
             str(len(found.differences)),
-            "stable tree" if found.stable else "",
+            _notable(found),
         )
         for found in RELEASES.values()
     ]
-    table(("kernel", "based on", "differences", ""), rows)
+    table(("kernel", "based on", "differences", "what nested state gained or lost"), rows)
+    click.echo("nestling releases NAME: every difference of one kernel, and where it was seen")
+
+
+def _notable(found: Release) -> str:
+    """What a reader of nested state sees of a release: flags, words, fields, sizes, rules."""
+    parts = ["a stable tree"] if found.stable else []
+    for fact, word in NOTABLE.items():
+        for kind, sign in ((Added, "+"), (Removed, "-")):
+            names = [d.member for d in found.differences if type(d) is kind and d.fact == fact]
+            if names:
+                shown = [name.removeprefix("KVM_STATE_NESTED_") for name in names]
+                parts.append(f"{sign}{word} {', '.join(shown)}")
+    parts += [
+        f"{SIZES[d.fact]} of {d.value} bytes"
+        for d in found.differences
+        if isinstance(d, Changed) and d.fact in SIZES and d.value
+    ]
+    for fact, word in COUNTED.items():
+        kinds = [type(d) for d in found.differences if d.fact == fact]
+        signs = [f"{sign}{kinds.count(kind)}" for kind, sign in SIGNS if kind in kinds]
+        if signs:
+            parts.append(f"{' '.join(signs)} {word}")
+    return "; ".join(parts)
 
 
 def _row(difference: Difference) -> tuple[str, str, str, str]:

