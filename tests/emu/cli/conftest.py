@@ -30,8 +30,9 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture
-def nestling(capsys):
-    """Run the command with these arguments: exit code, stdout, stderr."""
+def nestling(capsys, monkeypatch):
+    """Run the command with these arguments, 120 columns wide: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:
