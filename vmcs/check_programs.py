@@ -76,11 +76,21 @@ MEETS, DERIVES, CLEARS, RETURNS = range(16, 20)
 Instruction = tuple[int, ...]
 
 
-class Fragment(NamedTuple):
-    """One row as instructions whose targets count from its own first one."""
+class Pieces(NamedTuple):
+    """Rows as instructions whose targets count from the first one of their row.
 
-    row: Row
-    code: tuple[Instruction, ...]
+    `code` is (instructions, SIZE), `lengths` the number of instructions of each row.  `groups` has
+    a number for the first condition of each row; -1 where a row has none, or is a `let`.
+    """
+
+    code: Table
+    lengths: Table
+    groups: Table
+
+    def of(self, kept: NDArray[np.bool_]) -> "Pieces":
+        """The pieces of the rows that `kept` marks."""
+        code = self.code[np.repeat(kept, self.lengths)]
+        return Pieces(code, self.lengths[kept], self.groups[kept])
 
 
 class Program(NamedTuple):
@@ -93,7 +103,7 @@ class Program(NamedTuple):
     rows: tuple[Row, ...]
     code: Table
     effects: tuple[Row, ...]
-    fragments: tuple[Fragment, ...]
+    pieces: Pieces
 
     def row_at(self, stop: int) -> Row | None:
         """The row at which a walk stopped; None when it came to the end."""
@@ -104,12 +114,12 @@ class Program(NamedTuple):
 
         Raises ValueError for a name that no row has.
         """
-        kept = [f for f in self.fragments if f.row.kind is Kind.LET or f.row.name in enforced]
-        names = {f.row.name for f in kept}
-        if not names.issuperset(enforced):
-            unknown = ", ".join(sorted(set(enforced) - names))
-            raise ValueError(f"no row is named {unknown}")
-        return _linked(kept, self.effects)
+        unknown = set(enforced).difference(row.name for row in self.rows)
+        if unknown:
+            raise ValueError(f"no row is named {', '.join(sorted(unknown))}")
+        kept = [row.kind is Kind.LET or row.name in enforced for row in self.rows]
+        rows = tuple(row for row, keep in zip(self.rows, kept, strict=True) if keep)
+        return _linked(rows, self.pieces.of(np.array(kept, bool)), self.effects)
 
     @property
     def words_read(self) -> frozenset[int]:
@@ -128,13 +138,22 @@ def compile_program(rows: Sequence[Row], vocabulary: Vocabulary) -> Program:
         raise ValueError(f"two rows are named {next(n for n in known if known.count(n) > 1)!r}")
     effects = tuple(row for row in rows if row.kind is Kind.EFFECT)
     bits = {row.name: bit for bit, row in enumerate(effects)}
-    fragments = []
+    code: list[Instruction] = []
+    lengths, groups = [], []
+    conditions: dict[Predicate, int] = {}
     for row in rows:
         try:
-            fragments.append(Fragment(row, _instructions(row, bits, vocabulary)))
+            made = _instructions(row, bits, vocabulary)
         except KeyError as missing:
             raise ValueError(f"row {row.name!r} names an unknown word {missing}") from None
-    return _linked(fragments, effects)
+        code += made
+        lengths.append(len(made))
+        shares = row.when and row.kind is not Kind.LET
+        groups.append(conditions.setdefault(row.when[0], len(conditions)) if shares else -1)
+    table = np.zeros((len(code), SIZE), np.int64)
+    table[:, :ROW] = np.array(code, np.int64).reshape(-1, ROW)
+    pieces = Pieces(table, np.array(lengths, np.int64), np.array(groups, np.int64))
+    return _linked(tuple(rows), pieces, effects)
 
 
 def _instructions(
@@ -183,26 +202,28 @@ def _encoded(p: Predicate, vocabulary: Vocabulary) -> Instruction:
     return operation, a, mask_at, value_at, a
 
 
-def _linked(fragments: Sequence[Fragment], effects: tuple[Row, ...]) -> Program:
-    """Fragments behind one another; a condition that does not hold skips all rows that share it."""
-    starts = [0]
-    for fragment in fragments:
-        starts.append(starts[-1] + len(fragment.code))
-    beyond = list(range(1, len(fragments) + 1))
-    for at in range(len(fragments) - 2, -1, -1):
-        one, other = fragments[at], fragments[at + 1]
-        kinds = {one.row.kind, other.row.kind}
-        if Kind.LET not in kinds and one.row.when[:1] == other.row.when[:1] != ():
-            beyond[at] = beyond[at + 1]
-    flat: list[int] = []
-    for number, (start, fragment) in enumerate(zip(starts, fragments, strict=False)):
-        for at, (*words, then, failed) in enumerate(fragment.code):
-            otherwise = start + failed if failed != STOP else STOP
-            if at == 0 and fragment.row.when and fragment.row.kind is not Kind.LET:
-                otherwise = starts[beyond[number]]
-            flat += (*words, start + then, otherwise, number)
-    code = np.array(flat, np.int64)
-    return Program(tuple(f.row for f in fragments), code, effects, tuple(fragments))
+def _linked(rows: tuple[Row, ...], pieces: Pieces, effects: tuple[Row, ...]) -> Program:
+    """The pieces of `rows` behind one another.
+
+    A condition that does not hold skips all rows that follow with the same one.
+    """
+    count = len(rows)
+    starts = np.concatenate(([0], np.cumsum(pieces.lengths)))
+    groups = pieces.groups
+    last = np.ones(count, bool)
+    last[:-1] = (groups[:-1] != groups[1:]) | (groups[:-1] < 0)
+    ends = np.flatnonzero(last)
+    beyond = starts[ends[np.searchsorted(ends, np.arange(count))] + 1] if count else starts
+    number = np.repeat(np.arange(count), pieces.lengths)
+    code = pieces.code.copy()
+    code[:, THEN] += starts[number]
+    stops = code[:, ELSE] == STOP
+    code[:, ELSE] += starts[number]
+    code[stops, ELSE] = STOP
+    shared = starts[:-1][groups >= 0]
+    code[shared, ELSE] = beyond[groups >= 0]
+    code[:, ROW] = number
+    return Program(rows, code.reshape(-1), effects, pieces)
 
 
 # The walk -----------------------------------------------------------------------------------------
