@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib import import_module
 
 import click
@@ -131,13 +130,26 @@ def test_a_closed_pipe_ends_quietly(arguments):
     assert "" == done.stderr
 
 
+WAITING = """
+import time, click, emu.cli, emu.cli.show
+
+@click.command()
+def show():
+    print("ready", flush=True)
+    time.sleep(60)
+
+emu.cli.show.show = show
+emu.cli.main(["show"])
+"""
+
+
 def test_an_interrupt_of_the_process_ends_without_a_traceback():
-    """The interrupt comes while the matrix is being made: its first output is far away."""
-    command = [sys.executable, "-m", "emu", "matrix", "--policy", "flags,size,version"]
+    command = [sys.executable, "-c", WAITING]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as running:
-        time.sleep(3)
+        assert running.stdout.readline() == "ready\n"
+
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=60)
 
