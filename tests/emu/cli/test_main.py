@@ -131,7 +131,10 @@ def test_a_closed_pipe_ends_quietly(arguments):
 
 
 WAITING = """
-import time, click, emu.cli, emu.cli.show
+import signal, time, click, emu.cli, emu.cli.show
+
+# A shell starts background jobs with the interrupt ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @click.command()
 def show():
