@@ -18,6 +18,7 @@ MODERN: Final = names(
     "PCLMULQDQ",
 )
 SKYLAKE_X: Final = (*BASE, *MODERN, *names("SS TSC_ADJUST ZERO_FCS_FDS"))
+SAPPHIRE_RAPIDS: Final = (*SKYLAKE_X, *names("LA57 PKS RDPID FSRM WBNOINVD"))
 ZEN_3: Final = (
     *BASE,
     *MODERN,
@@ -57,6 +58,10 @@ MODELS: Final[dict[str, Model]] = {
         build(
             "skylake-x", INTEL, 0x50654, "Nestling Skylake-X class", SKYLAKE_X, SKYLAKE_X_LEAVES,
             INTEL_MSRS, 46, 0x16, EXTENDED + 8,
+        ),
+        build(
+            "sapphire-rapids", INTEL, 0x806F8, "Nestling Sapphire Rapids class",
+            SAPPHIRE_RAPIDS, SKYLAKE_X_LEAVES, INTEL_MSRS, 46, 0x16, EXTENDED + 8,
         ),
         build(
             "zen3", AMD, 0xA00F11, "Nestling Zen 3 class", ZEN_3, ZEN_3_LEAVES,

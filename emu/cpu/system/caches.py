@@ -11,7 +11,7 @@ from emu.cpu.paging import CR4_PCIDE
 from emu.cpu.state import Vector
 from emu.cpu.system.operands import (
     get_register,
-    is_canonical,
+    is_base,
     linear_at,
     load,
     memory_address,
@@ -101,7 +101,7 @@ def invlpg(cpu: Cpu, insn: Any) -> None:
     require_privilege(cpu)
     seg = memory_fields(insn, cpu.mode.bits)[4]
     linear = int(cpu.state.linear_base[seg]) + offset_of(cpu, insn) & int(cpu.state.linear_mask)
-    if is_canonical(cpu, linear):
+    if is_base(cpu, linear):
         cpu.flush_tlb(cpu.tlb_context)
 
 
@@ -119,7 +119,7 @@ def invpcid(cpu: Cpu, insn: Any) -> None:
         raise Fault(Vector.GP, 0)
     if kind in (0, 1) and pcid & 0xFFF and not cpu.state.cr4 & CR4_PCIDE:
         raise Fault(Vector.GP, 0)
-    if kind == 0 and not is_canonical(cpu, address):
+    if kind == 0 and not is_base(cpu, address):
         raise Fault(Vector.GP, 0)
     cpu.flush_tlb(cpu.tlb_context)
 

@@ -15,6 +15,7 @@ from emu.cpu.state import CS, FS, GS, SS, Vector
 from emu.cpu.system.events import software_interrupt
 from emu.cpu.system.operands import (
     get_register,
+    is_base,
     is_canonical,
     peek,
     protected,
@@ -196,7 +197,7 @@ def segment_base(cpu: Cpu, insn: Any) -> None:
         set_register(cpu, number, size, int(state.segment_base[seg]))
         return
     value = get_register(cpu, number, size)
-    if not is_canonical(cpu, value):
+    if not is_base(cpu, value):
         raise Fault(Vector.GP, 0)
     state.segment_base[seg] = value
     cpu.refresh()

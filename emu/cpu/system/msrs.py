@@ -10,7 +10,7 @@ from emu.cpu.models.model import AMD, INTEL
 from emu.cpu.paging import CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, EFER_SVME
 from emu.cpu.state import FS, GS, Vector
 from emu.cpu.system.msr_table import BY_INDEX, MASK32, X2APIC, Msr
-from emu.cpu.system.operands import WORD, is_canonical, require_privilege
+from emu.cpu.system.operands import WORD, is_base, require_privilege
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -107,7 +107,7 @@ def keep(cpu: Cpu, row: Msr, value: int) -> None:
 
 def canonical(cpu: Cpu, row: Msr, value: int) -> None:
     """A linear address, canonical."""
-    if not is_canonical(cpu, value):
+    if not is_base(cpu, value):
         raise Refused
     keep(cpu, row, value)
 
@@ -187,7 +187,7 @@ def write_zero(cpu: Cpu, row: Msr, value: int) -> None:
 
 def write_segment_base(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_FS_BASE, IA32_GS_BASE."""
-    if not is_canonical(cpu, value):
+    if not is_base(cpu, value):
         raise Refused
     cpu.state.segment_base[FS if row.rule == "fs" else GS] = value
     cpu.refresh()

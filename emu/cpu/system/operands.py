@@ -43,6 +43,15 @@ def is_canonical(cpu: Cpu, linear: int) -> bool:
     return high in (0, (1 << 8) - 1 if cpu.state.cr4 & 1 << 12 else (1 << 17) - 1)
 
 
+def is_base(cpu: Cpu, linear: int) -> bool:
+    """Whether a system register can hold `linear`: canonical at the width the processor has.
+
+    CR4.LA57 plays no part. SDM Vol. 1, Canonical Addressing; loads of bases, MSRs and INVPCID.
+    """
+    width = 57 if cpu.model.has("LA57") else 48
+    return linear >> width - 1 in (0, (1 << 65 - width) - 1)
+
+
 def operand_size(insn: Any) -> int:
     """The operand size of the opcode in bits."""
     return int(OpCodeInfo(insn.code).operand_size)

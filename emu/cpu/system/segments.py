@@ -42,7 +42,7 @@ from emu.cpu.system.descriptors import (
 from emu.cpu.system.operands import (
     get,
     get_register,
-    is_canonical,
+    is_base,
     load,
     memory_address,
     operand_size,
@@ -122,7 +122,7 @@ def load_table(cpu: Cpu, insn: Any) -> None:
     width = 10 if long else 6
     linear = memory_address(cpu, insn, width)
     limit, base = load(cpu, linear, 2), load(cpu, linear + 2, width - 2)
-    if long and not is_canonical(cpu, base):
+    if long and not is_base(cpu, base):
         raise Fault(Vector.GP, 0)
     if not long and operand_size(insn) == 16:
         base &= 0xFFFFFF
@@ -187,7 +187,7 @@ def load_system(cpu: Cpu, seg: int, selector: int, kinds: frozenset[int]) -> Non
     if not rights & PRESENT:
         raise Fault(Vector.NP, where)
     base = wide_base(descriptor)
-    if cpu.long_mode and not is_canonical(cpu, base):
+    if cpu.long_mode and not is_base(cpu, base):
         raise Fault(Vector.GP, where)
     if seg == TR:
         place = descriptor_place(cpu, selector)
