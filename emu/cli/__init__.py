@@ -77,15 +77,23 @@ def nestling() -> None:
 
 def _discard_output() -> None:
     """Let what is left for a closed pipe go nowhere, for Python writes it out at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _colour() -> bool | None:
+    """Whether to write in colour; None: as the stream allows. See no-color.org."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 2 for bad input, 1 for a verdict that is not good, 0 otherwise."""
     try:
-        status = nestling.main(args=arguments, prog_name="nestling", standalone_mode=False)
-        sys.stdout.flush()
+        status = nestling.main(
+            args=arguments, prog_name="nestling", standalone_mode=False, color=_colour()
+        )
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE_ERROR)
@@ -103,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(FAILURE)
     except OSError as error:
         click.echo(f"nestling: {error.filename or 'output'}: {error.strerror}", err=True)
+        if error.filename is None:
+            _discard_output()
         sys.exit(USAGE_ERROR)
     sys.exit(status if isinstance(status, int) else 0)
 

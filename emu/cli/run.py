@@ -2,50 +2,111 @@
 
 from __future__ import annotations
 
-import re
+import json
+import os
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from emu.cli.console import Console, Terminated
+from emu.cli.machine import Machine, assemble, machine_options
+from emu.cli.output import writable
 from emu.errors import InputError
 
 if TYPE_CHECKING:
-    from emu.cpu.models import Model
-    from emu.machine.board import Outcome
+    from emu.machine.board import Board, Outcome
 
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-LIMIT_STATUS = 124  # as of timeout(1)
-FAULT_STATUS = 125
-
-
-def size(text: str) -> int:
-    """Bytes of a size such as 128M; raises InputError."""
-    found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text, re.IGNORECASE)
-    if not found:
-        raise InputError(f"{text!r} is not a size: write 128M or 2G")
-    return int(found[1]) * UNITS[found[2].upper()]
+LIMIT_STATUS: Final = 124  # as of timeout(1)
+FAULT_STATUS: Final = 125
+INTERRUPTED_STATUS: Final = 130
+STATUS_SECONDS: Final = 0.5
+ERASE_LINE: Final = "\r\x1b[K"
 
 
-def model_of(name: str) -> Model:
-    """The processor model `name`, or the one recorded in the JSON file of that name."""
-    from emu.cpu.models import MODELS, load_model  # noqa: PLC0415 - other commands need no CPU
+class Ended(NamedTuple):
+    """How a run ended, for the status line and for machines."""
 
-    if name.endswith(".json"):
-        return load_model(name)
-    if name not in MODELS:
-        raise InputError(f"{name!r} is no processor model: there are {', '.join(MODELS)}")
-    return MODELS[name]
+    reason: str
+    text: str
+    debug_exit: int | None  # the status that the guest gave, if it did
+    exit_status: int
+    instructions: int
+    ticks: int
+    seconds: float
+
+    @property
+    def mips(self) -> float:
+        """Millions of instructions a second."""
+        return self.instructions / self.seconds / 1e6 if self.seconds else 0.0
+
+    def line(self) -> str:
+        """The status line."""
+        return (
+            f"nestling: {self.text}; {self.instructions} instructions, "
+            f"{self.seconds:.2f} s, {self.mips:.1f} MIPS"
+        )
+
+    def as_json(self, image: str) -> str:
+        """The same for machines."""
+        fields: dict[str, Any] = {"image": image, **self._asdict(), "mips": round(self.mips, 3)}
+        return json.dumps(fields, indent=2)
 
 
-def read(path: str) -> bytes:
-    """The bytes of a file; raises InputError."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+class SerialOutput:
+    """What the guest writes to its serial port, on stdout at once; nowhere when that is closed."""
+
+    def __init__(self) -> None:
+        self.stream = getattr(sys.stdout, "buffer", None)
+        self.last = b"\n"
+
+    def __call__(self, data: bytes) -> None:
+        """Write what the guest has written."""
+        if self.stream is not None:
+            self.stream.write(data)
+            self.stream.flush()
+            self.last = data[-1:]
+
+    def finish(self) -> None:
+        """Let what follows on a terminal that shows both begin a line of its own."""
+        if self.last != b"\n" and is_terminal(sys.stdout) and is_terminal(sys.stderr):
+            click.echo(err=True)
+
+
+class LiveStatus:
+    """How far the run is, on a terminal that does not show the guest's output."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.began = self.shown = time.perf_counter()
+        self.wanted = (
+            is_terminal(sys.stderr)
+            and not is_terminal(sys.stdout)
+            and os.environ.get("TERM") != "dumb"
+        )
+
+    def __call__(self) -> None:
+        """Write the line again when it is old."""
+        now = time.perf_counter()
+        if not self.wanted or now - self.shown < STATUS_SECONDS:
+            return
+        self.shown = now
+        retired = self.board.scheduler.retired
+        rate = retired / (now - self.began) / 1e6
+        sys.stderr.write(f"{ERASE_LINE}{retired / 1e6:.0f} M instructions, {rate:.1f} MIPS")
+        sys.stderr.flush()
+
+    def finish(self) -> None:
+        """Leave no trace."""
+        if self.wanted and self.shown != self.began:
+            sys.stderr.write(ERASE_LINE)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a standard stream is there and is a terminal."""
+    return stream is not None and stream.isatty()
 
 
 def status_of(outcome: Outcome) -> int:
@@ -55,60 +116,79 @@ def status_of(outcome: Outcome) -> int:
     return LIMIT_STATUS if outcome.reason.name in ("LIMIT", "IDLE_LIMIT") else FAULT_STATUS
 
 
-@click.command()
-@click.argument("image")
-@click.option("--bare", is_flag=True, help="On the bare machine, without a simulated KVM.")
-@click.option("--cpu", default="skylake-x", help="A processor model, or a recorded one (JSON).")
-@click.option("--smp", default=1, type=click.IntRange(1, 255), help="Processors.")
-@click.option("--memory", default="128M", help="RAM.")
-@click.option("--append", default="", help="The command line of the image.")
-@click.option("--initrd", default=None, help="An initial RAM disk or first module.")
-@click.option("--max-instructions", default=None, type=int, help="Stop after so many.")
-def run(
-    image: str,
-    bare: bool,
-    cpu: str,
-    smp: int,
-    memory: str,
-    append: str,
-    initrd: str | None,
-    max_instructions: int | None,
-) -> int:
-    """Boot IMAGE (Multiboot, ELF or Linux) and show its serial port.
-
-    The exit status is that of the debug-exit device; 0 after power-off, 124 when a limit ended the
-    run, 125 after a triple fault or when nothing can happen any more.
-    """
-    if not bare:
-        raise InputError("only --bare runs images: without it a simulated KVM would be needed")
+def execute(board: Board, image: str, max_instructions: int | None) -> Ended:
+    """Run a board with the user's terminal or pipe as its serial line, to whatever end."""
     from emu.cpu.errors import NotImplementedInstruction  # noqa: PLC0415
-    from emu.machine.board import Board  # noqa: PLC0415
-    from emu.machine.config import BoardConfig  # noqa: PLC0415
-    from emu.machine.core import Cores  # noqa: PLC0415
-    from emu.machine.loaders import load  # noqa: PLC0415
 
-    cores = Cores(model_of(cpu))
-    config = BoardConfig(processors=smp, memory=size(memory), apic=cores.apic())
-    board = Board(config, cores, transmit=transmit)
-    load(board, read(image), image, append, read(initrd) if initrd else b"")
+    live = LiveStatus(board)
+    ended: tuple[str, str, int | None, int]
     began = time.perf_counter()
     try:
-        outcome = board.run(max_instructions)
+        with Console(board) as console:
+            console.also = live
+            outcome = board.run(max_instructions)
     except NotImplementedInstruction as stop:
         raise InputError(f"{image}: {stop}") from stop
+    except KeyboardInterrupt as stop:
+        status = 128 + stop.number if isinstance(stop, Terminated) else INTERRUPTED_STATUS
+        ended = ("interrupted", "interrupted", None, status)
+        retired, ticks = board.scheduler.retired, board.clock.now
+    else:
+        reason = outcome.reason
+        ended = (reason.name.lower(), reason.value, outcome.status, status_of(outcome))
+        retired, ticks = outcome.instructions, outcome.ticks
     finally:
-        sys.stdout.flush()
-    seconds = time.perf_counter() - began
-    rate = outcome.instructions / seconds / 1e6 if seconds else 0.0
-    click.echo(
-        f"nestling: {outcome.reason.value}; {outcome.instructions} instructions, "
-        f"{seconds:.2f} s, {rate:.1f} MIPS",
-        err=True,
-    )
-    return status_of(outcome)
+        live.finish()
+    return Ended(*ended, retired, ticks, round(time.perf_counter() - began, 3))
 
 
-def transmit(data: bytes) -> None:
-    """What the guest writes to its serial port, on stdout at once."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def report(ended: Ended, image: str, json_file: str | None) -> None:
+    """Write the status line, and the outcome for machines to a file or, for ``-``, in its place."""
+    if json_file == "-":
+        click.echo(ended.as_json(image), err=True)
+        return
+    click.echo(ended.line(), err=True)
+    if json_file is not None:
+        writable(json_file).write_text(ended.as_json(image) + "\n", encoding="utf-8")
+
+
+def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `run` alone."""
+    for option in (
+        click.option(
+            "--json",
+            "json_file",
+            metavar="FILE",
+            help="The outcome as JSON, to a file; to stderr for -.",
+        ),
+        click.option(
+            "--max-instructions", default=None, type=click.IntRange(0), help="Stop after so many."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@machine_options
+@with_options
+def run(max_instructions: int | None, json_file: str | None, **machine: Any) -> int:
+    """Boot IMAGE (Multiboot, ELF or Linux) and show its serial port.
+
+    What the guest writes is stdout; its input is stdin.  On a terminal Ctrl-C ends the run, and so
+    does Ctrl-A X; Ctrl-A H lists the other escapes.
+
+    The exit status is that of the debug-exit device; 0 after power-off, 124 when a limit ended the
+    run, 125 after a triple fault or when nothing can happen any more, 130 after Ctrl-C.
+    """
+    described = Machine(**machine)
+    if json_file not in (None, "-"):
+        writable(json_file)
+    output = SerialOutput()
+    board = assemble(described, output)
+    try:
+        ended = execute(board, described.image, max_instructions)
+    finally:
+        output.finish()
+    report(ended, described.image, json_file)
+    return ended.exit_status

@@ -161,20 +161,28 @@ MADE: dict[str, bytes] = {}
 """Objects made by this process, for when the cache directory cannot be written."""
 
 
+def load() -> tuple[dict[str, Any], list[bytes]]:
+    """The manifest and the objects that the cache has; empty ones when it lacks any."""
+    stored = cache.read("m-" + source_digest())
+    manifest: dict[str, Any] = json.loads(stored) if stored is not None else {}
+    found = [cache.read(name) for name in manifest.get("objects", ())]
+    objects = [data for data in found if data is not None]
+    return (manifest, objects) if len(objects) == len(found) else ({}, [])
+
+
+def is_compiled() -> bool:
+    """Whether `program` finds everything in the cache, so that a start takes no time."""
+    return bool(load()[0])
+
+
 @functools.cache
 def program() -> Program:
     """The compiled code, from the cache when it has it."""
-    key = "m-" + source_digest()
-    stored = cache.read(key)
-    objects: list[bytes] = []
-    manifest: dict[str, Any] = {}
-    if stored is not None:
-        manifest = json.loads(stored)
-        objects = [data for name in manifest["objects"] if (data := cache.read(name)) is not None]
-    if not manifest or len(objects) != len(manifest["objects"]):
-        manifest = build(show_progress if sys.stderr.isatty() else None)
+    manifest, objects = load()
+    if not manifest:
+        manifest = build(show_progress if sys.stderr and sys.stderr.isatty() else None)
         objects = [cache.read(name) or MADE[name] for name in manifest["objects"]]
-        cache.write(key, json.dumps(manifest).encode())
+        cache.write("m-" + source_digest(), json.dumps(manifest).encode())
     engine = backend.Engine(objects)
     addresses = [
         address for table, count in manifest["tables"] for address in engine.words(table, count)

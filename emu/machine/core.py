@@ -31,9 +31,16 @@ STOPS = {
 class Core(Environment):
     """The processor with number `index` of `board`."""
 
-    def __init__(self, board: Board, index: int, model: Model, code: CodeCache) -> None:
+    def __init__(
+        self,
+        board: Board,
+        index: int,
+        model: Model,
+        code: CodeCache,
+        processor: type[Cpu] = Cpu,
+    ) -> None:
         self.board, self.index = board, index
-        self.cpu = Cpu(board.memory, code, model, self)
+        self.cpu = processor(board.memory, code, model, self)
         self.cpu.acknowledge = self.acknowledge
         self.cpu.waits_for_sipi = index != 0
         self._running = False
@@ -194,17 +201,21 @@ class Core(Environment):
 
 
 class Cores:
-    """Makes the processors of one board: all of `model`, with decoded code in common."""
+    """Makes the processors of one board: all of `model`, with decoded code in common.
 
-    def __init__(self, model: Model | None = None) -> None:
+    `processor` is their class.
+    """
+
+    def __init__(self, model: Model | None = None, processor: type[Cpu] = Cpu) -> None:
         self.model = model if model is not None else MODELS["skylake-x"]
+        self.processor = processor
         self.code: CodeCache | None = None
 
     def __call__(self, board: Board, index: int) -> Core:
         """The processor `index` of `board`."""
         if self.code is None or self.code.memory is not board.memory:
             self.code = CodeCache(board.memory)
-        return Core(board, index, self.model, self.code)
+        return Core(board, index, self.model, self.code, self.processor)
 
     def apic(self) -> ApicModel:
         """The local APIC that goes with the model."""

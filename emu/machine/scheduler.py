@@ -40,6 +40,10 @@ class Scheduler:
         self.shutdown = shutdown
         self.current = 0
         self.stopped = False
+        # what the host does between slices, and while nobody runs until the event at a tick:
+        # input may come from outside, which `idle` tells by True
+        self.between: Callable[[], None] = _nothing
+        self.idle: Callable[[int | None], bool] = _no_input
         self._left = quantum
         self._next: int | None = None
 
@@ -70,6 +74,7 @@ class Scheduler:
         idle_since: int | None = None
         while True:
             self.clock.run_due()
+            self.between()
             if self.stopped:
                 return None
             budget = self._budget(end, max_instructions)
@@ -131,6 +136,8 @@ class Scheduler:
         if not any(processor.interruptible() for processor in self.processors):
             return Idle.HALTED
         event = self.clock.next_event()
+        if self.idle(event):
+            return None
         if event is None:
             return Idle.NO_EVENT
         if event - idle_since > self.idle_limit:
@@ -140,3 +147,12 @@ class Scheduler:
             return Idle.LIMIT
         self.clock.base = max(event, self.clock.base)
         return None
+
+
+def _nothing() -> None:
+    """The host leaves the machine alone."""
+
+
+def _no_input(event: int | None) -> bool:  # noqa: ARG001 - a source of input looks at it
+    """Nothing comes from outside, whenever the next event is."""
+    return False

@@ -66,6 +66,11 @@ class Serial:
         self._waiting.extend(data)
         self._fill()
 
+    @property
+    def listens(self) -> bool:
+        """Whether a byte that arrives would interrupt the guest."""
+        return bool(self.ier & IER_RECEIVED and self.mcr & MCR_OUT2)
+
     # receiver
 
     @property
@@ -124,6 +129,7 @@ class Serial:
             if self._received:
                 self._last = self._received.popleft()
             value = self._last
+            self._update()  # the line falls before the next byte lets it rise
             self._fill()
         elif offset == 2:
             value = self._identification()

@@ -14,7 +14,7 @@ MAGIC: Final = b"\x7fELF"
 CLASS_32, CLASS_64 = 1, 2
 LITTLE_ENDIAN: Final = 1
 ET_EXEC, ET_DYN = 2, 3
-PT_LOAD: Final = 1
+PT_LOAD, PT_INTERP = 1, 3
 MACHINES: Final = {3: "i386", 62: "x86-64"}
 # e_type, e_machine, e_version, e_entry, e_phoff, e_shoff, e_flags, e_ehsize, e_phentsize, e_phnum
 HEADERS: Final = {CLASS_32: struct.Struct("<HHIIIIIHHH"), CLASS_64: struct.Struct("<HHIQQQIHHH")}
@@ -76,6 +76,8 @@ def parse(image: bytes, name: str) -> Executable:
             p_type, offset, vaddr, paddr, filesz, memsz, _, _ = row
         else:
             p_type, _, offset, vaddr, paddr, filesz, memsz, _ = row
+        if p_type == PT_INTERP:
+            raise InputError(f"{name}: a program of an operating system, not an image that boots")
         if p_type != PT_LOAD or not memsz:
             continue
         if filesz > memsz:

@@ -130,6 +130,18 @@ def test_a_closed_pipe_ends_quietly(arguments):
     assert "" == done.stderr
 
 
+@pytest.mark.parametrize(("setting", "coloured"), [("1", False), ("", None)])
+def test_no_color_is_obeyed(monkeypatch, setting, coloured):
+    monkeypatch.setenv("NO_COLOR", setting)
+    seen = []
+    command = click.Command("show", callback=lambda: seen.append(click.get_current_context().color))
+    monkeypatch.setattr(import_module("emu.cli.show"), "show", command)
+    with pytest.raises(SystemExit):
+        emu.cli.main(["show"])
+
+    assert [coloured] == seen
+
+
 WAITING = """
 import signal, time, click, emu.cli, emu.cli.show
 

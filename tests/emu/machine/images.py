@@ -34,9 +34,9 @@ CODE = bytes.fromhex(
 OUTPUT, STATUS = b"boot\nU!", 7  # the debug-exit device gives 2 * value + 1
 
 
-def multiboot_elf() -> bytes:
-    """The image as an ELF32 file with one segment."""
-    body = HEADER + CODE
+def multiboot_elf(code: bytes = CODE) -> bytes:
+    """An image of this code as an ELF32 file with one segment."""
+    body = HEADER + code
     identity = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
     entry = BASE + len(HEADER)
     header = struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, entry, 52, 0, 0, 52, 32, 1, 0, 0, 0)

@@ -172,3 +172,18 @@ def test_full_fifo_keeps_its_bytes_and_a_full_buffer_the_last():
         kept.append((rig.get(LSR) & 2, rig.get(DATA)))
 
     assert [(2, 0), (2, 17)] == kept
+
+
+def test_bytes_that_wait_interrupt_one_by_one_without_fifos():
+    """The line falls between two bytes: an edge-triggered controller sees each of them."""
+    levels = []
+    serial = Serial(lambda data: None, levels.append)
+    serial.port_write(4, 1, 0x0B)
+    serial.port_write(1, 1, 0x01)
+    serial.receive(b"ab")
+
+    assert [True] == levels
+    assert ord("a") == serial.port_read(0, 1)
+    assert [True, False, True] == levels
+    assert ord("b") == serial.port_read(0, 1)
+    assert [True, False, True, False] == levels

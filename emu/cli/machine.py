@@ -1,0 +1,102 @@
+"""What commands that run a guest share: the options that describe a machine, and the machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from emu.errors import InputError
+from emu.files import read_file
+
+if TYPE_CHECKING:
+    from emu.cpu.cpu import Cpu
+    from emu.cpu.models import Model
+    from emu.machine.board import Board
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Machine(NamedTuple):
+    """A machine as the command line describes it."""
+
+    image: str
+    bare: bool
+    cpu: str
+    smp: int
+    memory: str
+    append: str
+    initrd: str | None
+
+
+OPTIONS = (
+    click.argument("image"),
+    click.option("--bare", is_flag=True, help="On the bare machine, without a simulated KVM."),
+    click.option("--cpu", default="skylake-x", help="A processor model, or a recorded one (JSON)."),
+    click.option("--smp", default=1, type=click.IntRange(1, 255), help="Processors."),
+    click.option("--memory", default="128M", help="RAM."),
+    click.option("--append", default="", help="The command line of the image."),
+    click.option("--initrd", default=None, help="An initial RAM disk or first module."),
+)
+
+
+def machine_options(command: F) -> F:
+    """The image and the options of `Machine`, by the names of its fields."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def size(text: str) -> int:
+    """Bytes of a size such as 128M; raises InputError."""
+    found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text, re.IGNORECASE | re.ASCII)
+    if not found:
+        raise InputError(f"{text!r} is not a size: write 128M or 2G")
+    return int(found[1]) * UNITS[found[2].upper()]
+
+
+def model_of(name: str) -> Model:
+    """The processor model `name`, or the one recorded in the JSON file of that name."""
+    from emu.cpu.models import MODELS, load_model  # noqa: PLC0415 - other commands need no CPU
+
+    if name.endswith(".json"):
+        return load_model(name)
+    if name not in MODELS:
+        raise InputError(f"{name!r} is no processor model: there are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def assemble(
+    machine: Machine, transmit: Callable[[bytes], None], processor: type[Cpu] | None = None
+) -> Board:
+    """The board of `machine` with its image loaded; raises InputError.
+
+    `transmit` gets what the guest writes to its serial port. `processor` is the class of the
+    processors when they are to be observed.
+    """
+    if not machine.bare:
+        raise InputError("only --bare runs images: without it a simulated KVM would be needed")
+    from emu.cpu import program  # noqa: PLC0415
+    from emu.cpu.cpu import Cpu  # noqa: PLC0415
+    from emu.machine.board import Board  # noqa: PLC0415
+    from emu.machine.config import BoardConfig  # noqa: PLC0415
+    from emu.machine.core import Cores  # noqa: PLC0415
+    from emu.machine.loaders import load  # noqa: PLC0415
+
+    model, memory = model_of(machine.cpu), size(machine.memory)
+    image = read_file(machine.image)
+    initrd = read_file(machine.initrd) if machine.initrd else b""
+    if not program.is_compiled():
+        click.echo("nestling: compiling the processor for this machine, once", err=True)
+    cores = Cores(model, processor or Cpu)
+    config = BoardConfig(processors=machine.smp, memory=memory, apic=cores.apic())
+    try:
+        board = Board(config, cores, transmit=transmit)
+    except (OSError, MemoryError):
+        raise InputError(f"this machine has no room for {machine.memory} of RAM") from None
+    load(board, image, machine.image, machine.append, initrd)
+    return board
