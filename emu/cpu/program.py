@@ -26,6 +26,8 @@ FAMILIES = (
     "stack",
     "strings",
     "bits",
+    "decimal",
+    "pairs",
     "flagops",
     "sse_moves",
     "sse_integer",

@@ -57,6 +57,7 @@ ADDRESS_REGISTERS: dict[int, int] = {
     Register.NONE: ZERO_REGISTER,
     Register.RIP: PAGE_BASE_REGISTER,
     Register.EIP: PAGE_BASE_REGISTER,
+    Register.AL: ZERO_REGISTER,  # the index of XLAT, which adds it itself
     **{register: o.number for register, o in REGISTERS.items() if o.letter == "R" and o.size != 8},
 }
 SEGMENTS: dict[int, int] = {

@@ -168,14 +168,18 @@ def xadd(cpu: Any, uop: Any, size: int, dst: str, src: str) -> None:
 def cmpxchg(cpu: Any, uop: Any, size: int, dst: str, src: str) -> None:
     """CMPXCHG: when DEST equals the accumulator it takes SRC, else the accumulator takes DEST.
 
-    The destination is written in either case.
+    Memory is written in either case. Of registers the one that takes no value keeps its upper
+    half: APM Vol. 3, CMPXCHG, and so do processors of both vendors.
     """
     new = read(cpu, uop, src, size)
     a, host, linear = fetch(cpu, uop, dst, size)
     accumulator = read_register(cpu, 0, size)
     flags_sub(cpu, accumulator, a, narrow(accumulator - a, size), size)
     equal = accumulator == a
-    put(cpu, uop, dst, size, new if equal else a, host, linear)
+    if dst[0] == "M":
+        put(cpu, uop, dst, size, new if equal else a, host, linear)
+    elif equal:
+        write(cpu, uop, dst, size, new)
     if equal == 0:
         write_register(cpu, 0, size, a)
 

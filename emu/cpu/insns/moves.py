@@ -6,6 +6,8 @@ from typing import Any
 
 from emu.cpu.access import (
     flat_address,
+    linear_in,
+    load,
     read,
     read_register,
     write,
@@ -71,6 +73,14 @@ def movbe(cpu: Any, uop: Any, size: int, dst: str, src: str) -> None:
 
 
 @restricted
+def xlat(cpu: Any, uop: Any, src: str, mode: str, address: int) -> None:
+    """XLAT: AL := the byte at DS:(rBX + AL)."""
+    offset = narrow(cpu.rbx + cpu.gpr8[0], address)
+    linear = linear_in(cpu, uop, mode, uop.seg, offset, 1, 0)
+    write_register(cpu, 0, 8, load(cpu, uop, linear, 8, uop.seg))
+
+
+@restricted
 def widen(cpu: Any, uop: Any, size: int) -> None:
     """CBW, CWDE, CDQE: the accumulator := SignExtend(its lower half)."""
     write_register(cpu, 0, size, extend(cpu.rax, size // 2))
@@ -110,6 +120,8 @@ FAMILY = (
     ),
     Insn("BSWAP", bswap, "R", WIDE),
     Insn("MOVBE", movbe, "RM MR", WIDE),
+    Insn("MOVNTI", mov, "MR", (32, 64)),
+    Insn("XLATB", xlat, "M", (8,), "fixed", True, True, own_address=True),
     Insn("CBW", widen, "-", (16,), size="fixed"),
     Insn("CWDE", widen, "-", (32,), size="fixed"),
     Insn("CDQE", widen, "-", (64,), size="fixed"),
@@ -127,4 +139,6 @@ FAMILY = (
     Insn("PREFETCHT1", nop, "M", (0,), size="fixed", own_address=True),
     Insn("PREFETCHT2", nop, "M", (0,), size="fixed", own_address=True),
     Insn("PREFETCHW", nop, "M", (0,), size="fixed", own_address=True),
+    Insn("PREFETCH", nop, "M", (0,), size="fixed", own_address=True),
+    Insn("RESERVEDNOP", nop, "RR MR", (0,), size="fixed", own_address=True),
 )

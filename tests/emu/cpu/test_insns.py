@@ -10,6 +10,7 @@ import pytest
 from emu.cpu.decode import MNEMONICS, translator
 from emu.cpu.insns.rows import Insn
 from emu.cpu.program import rows
+from emu.cpu.state import Vector
 
 from .differential import Outcome, Rig, disagreement
 from .encodings import encodings
@@ -23,6 +24,9 @@ MICRO = {
     "sse_float",
 }  # no instructions: see test_vectors
 FAMILIES = sorted(set(rows()) - MICRO)
+FAMILIES_BY_MODE = [
+    (family, bits) for family in FAMILIES for bits in BITS if (family, bits) != ("decimal", 64)
+]
 
 
 @cache
@@ -64,14 +68,15 @@ def run_family(bits: int, family: str, seed: int, repeat: int) -> tuple[int, lis
         if ours != plain:
             fields = [n for n in ours._fields if getattr(ours, n) != getattr(plain, n)]
             wrong.append(f"{label}: compiled and plain differ in {', '.join(fields)}")
+        if ours.fault == Vector.GP:
+            continue  # Unicorn, without an IDT, would go on with #DF
         difference = disagreement(case, ours, rig(bits).theirs(case), row.undefined)
         if difference:
             wrong.append(f"{label}: {difference}")
     return count, wrong
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "bits"), FAMILIES_BY_MODE)
 def test_every_form_agrees_with_plain_execution_and_unicorn(family, bits):
     count, wrong = run_family(bits, family, seed=1, repeat=1)
 
@@ -80,8 +85,7 @@ def test_every_form_agrees_with_plain_execution_and_unicorn(family, bits):
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "bits"), FAMILIES_BY_MODE)
 def test_many_operands_agree_with_plain_execution_and_unicorn(family, bits):
     count, wrong = run_family(bits, family, seed=2, repeat=100)
 
