@@ -158,6 +158,47 @@ def two(b: Build, row: Vec) -> None:
     b.finish(target)
 
 
+def paired(b: Build, row: Vec) -> None:
+    """As `two`; MMX operands stand side by side in one lane, the result in its low word."""
+    if not b.mmx:
+        two(b, row)
+        return
+    last = b.source(1, row)
+    b.emit("mmxfrom", SPARE2, b.number(0))
+    b.emit("mmxused")
+    b.emit("words00", SPARE2, SPARE2, last)
+    b.emit(row.op, SPARE2, SPARE2, SPARE2)
+    b.emit("mmxto", b.number(0), SPARE2)
+
+
+def interleave(b: Build, row: Vec) -> None:
+    """PUNPCK: MMX operands fill one lane, of which one word is the result."""
+    if not b.mmx:
+        two(b, row)
+        return
+    high = row.op.startswith("punpckh")
+    last = b.source(1, row._replace(width=8 if high else 4))
+    b.emit("mmxfrom", SPARE2, b.number(0))
+    b.emit("mmxused")
+    b.emit(row.op.replace("punpckh", "punpckl"), SPARE2, SPARE2, last)
+    if high:
+        b.emit("words11", SPARE2, SPARE2, SPARE2)
+    b.emit("mmxto", b.number(0), SPARE2)
+
+
+def shuffle_bytes(b: Build, row: Vec) -> None:
+    """PSHUFB: an MMX register twice in a lane, so that three bits of an index count."""
+    if not b.mmx:
+        two(b, row)
+        return
+    last = b.source(1, row)
+    b.emit("mmxfrom", SPARE2, b.number(0))
+    b.emit("mmxused")
+    b.emit("words00", SPARE2, SPARE2, SPARE2)
+    b.emit(row.op, SPARE2, SPARE2, last)
+    b.emit("mmxto", b.number(0), SPARE2)
+
+
 def one(b: Build, row: Vec) -> None:
     """DEST := op(SRC), lane by lane."""
     last = b.source(b.count - 1, row)
@@ -281,6 +322,15 @@ def move_mmx(b: Build) -> None:
         b.emit("mmxfrom", SPARE, b.number(1))
     b.emit("mmxused")
     b.emit("mmxto", b.number(0), SPARE)
+
+
+def move_between(b: Build, row: Vec) -> None:
+    """MOVQ2DQ, MOVDQ2Q: between an MMX register and the low word of an XMM register."""
+    b.emit("mmxused")
+    if row.op == "mmxto":
+        b.emit("mmxto", b.number(0), b.lane(1))
+    else:
+        b.emit("mmxfrom", b.lane(0), b.number(1))
 
 
 def move_general(b: Build, row: Vec) -> None:
@@ -535,7 +585,13 @@ def permute_in(b: Build, row: Vec) -> None:
 
 
 def mask_move(b: Build, row: Vec) -> None:
-    """MASKMOVDQU: to DS:rDI, or through another segment."""
+    """MASKMOVDQU, MASKMOVQ: to DS:rDI, or through another segment."""
+    value, pattern = SPARE, SPARE2
+    if b.mmx:
+        b.emit("mmxfrom", value, b.number(1))
+        b.emit("mmxfrom", pattern, b.number(2))
+    else:
+        value, pattern = b.lane(1), b.lane(2)
     segment = b.insn.memory_segment
     mode = "long" if b.bits == 64 else "legacy"
     width = {
@@ -547,11 +603,13 @@ def mask_move(b: Build, row: Vec) -> None:
         b.handler(f"maskmovdqu_{mode}"),
         (1 << width) - 1,
         0,
-        b.lane(1),
-        b.lane(2),
+        value,
+        pattern,
         seg=SEGMENTS.get(segment, DS),
     )
     b.uops.append(uop)
+    if b.mmx:
+        b.emit("mmxused")
 
 
 def floating(b: Build, row: Vec) -> None:

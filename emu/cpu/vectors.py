@@ -43,11 +43,14 @@ from emu.cpu.vector_builders import (
     insert,
     insert_lane,
     insert_single,
+    interleave,
     mask_move,
     masked,
     move,
+    move_between,
     move_general,
     one,
+    paired,
     permute,
     permute_by,
     permute_in,
@@ -56,6 +59,7 @@ from emu.cpu.vector_builders import (
     scalar,
     shift,
     shift_bytes,
+    shuffle_bytes,
     split_immediate,
     test,
     to_integer,
@@ -73,10 +77,10 @@ TWO_WITH_MMX = (
 )
 TWO = (
     "PMINSB PMINUW PMINSD PMINUD PMAXSB PMAXUW PMAXSD PMAXUD PCMPEQQ PCMPGTQ PMULLD PMULDQ "
-    "PHADDW PHADDD PHADDSW PHSUBW PHSUBD PHSUBSW PACKSSWB PACKUSWB PACKSSDW PACKUSDW PUNPCKLBW "
-    "PUNPCKLWD PUNPCKLDQ PUNPCKLQDQ PUNPCKHBW PUNPCKHWD PUNPCKHDQ PUNPCKHQDQ PSHUFB SHUFPS "
-    "PBLENDW "
+    "PACKUSDW PUNPCKLQDQ PUNPCKHQDQ SHUFPS PBLENDW "
 )
+PAIRED = "PHADDW PHADDD PHADDSW PHSUBW PHSUBD PHSUBSW PACKSSWB PACKUSWB PACKSSDW "
+INTERLEAVED = "PUNPCKLBW PUNPCKLWD PUNPCKLDQ PUNPCKHBW PUNPCKHWD PUNPCKHDQ "
 
 ROWS = (
     # moves
@@ -101,6 +105,9 @@ ROWS = (
     Vec("MOVMSKPS", "signs32", to_mask),
     Vec("MOVMSKPD", "signs64", to_mask),
     Vec("MASKMOVDQU", "", mask_move),
+    Vec("MASKMOVQ", "", mask_move, 8, "m"),
+    Vec("MOVDQ2Q", "mmxto", move_between, 8, "m"),
+    Vec("MOVQ2DQ", "mmxfrom", move_between, 8, "m"),
     Vec("LDMXCSR", "ldmxcsr", control_register),
     Vec("STMXCSR", "stmxcsr", control_register),
     Vec("EMMS", "emms", alone, 0, "m"),
@@ -116,6 +123,9 @@ ROWS = (
     # arithmetic
     *(Vec(n, n.lower(), two, 0, BOTH) for n in TWO_WITH_MMX.split()),
     *(Vec(n, n.lower(), two) for n in TWO.split()),
+    *(Vec(n, n.lower(), paired, 0, BOTH) for n in PAIRED.split()),
+    *(Vec(n, n.lower(), interleave, 0, BOTH) for n in INTERLEAVED.split()),
+    Vec("PSHUFB", "pshufb", shuffle_bytes, 0, BOTH),
     Vec("UNPCKLPS", "punpckldq", two),
     Vec("UNPCKHPS", "punpckhdq", two),
     Vec("UNPCKLPD", "punpcklqdq", two),

@@ -33,6 +33,7 @@ MODULES = (
     "caches",
     "xsave",
     "vectors",
+    "frames",
 )
 
 
