@@ -1,0 +1,75 @@
+# L1's APIC timer interrupts L2; L1 gives every tick on to L2 as an interrupt.
+
+    .set TICK_VECTOR, 0x40
+    .set L2_VECTOR, 0x50
+    .set TICKS, 10
+    .set PERIOD, 20000
+
+    .text
+    .code64
+main:
+    call hv_on
+    mov edi, TICK_VECTOR
+    call open_timer
+    mov edi, L2_VECTOR
+    lea rsi, [rip + l2_tick]
+    call set_gate
+    lea rdi, [rip + l2]
+    lea rsi, [rip + guest_stack_top]
+    call hv_guest
+    mov edi, PERIOD
+    call start_timer
+4:  call supervise
+    cmp eax, EXIT_INTERRUPT
+    jne 5f
+    call hv_take_interrupt
+    call end_of_interrupt
+    inc dword ptr [rip + ticks]
+    mov ebx, [rip + ticks]
+    say "L1: tick "
+    say_decimal rbx
+    say "\n"
+    mov edi, L2_VECTOR
+    call hv_interrupt
+    cmp dword ptr [rip + ticks], TICKS
+    jae 4b
+    mov edi, PERIOD
+    call start_timer
+    jmp 4b
+5:  call finished
+    mov rbx, rax
+    mov ebp, TICKS
+    jmp verdict
+
+l2:
+    sti
+4:  cmp dword ptr [rip + l2_ticks], TICKS
+    jb 4b
+    mov ebx, [rip + l2_ticks]
+    mov eax, DONE
+    hypercall
+    ud2
+
+l2_tick:
+    push rax
+    push rbx
+    push rsi
+    inc dword ptr [rip + l2_ticks]
+    mov ebx, [rip + l2_ticks]
+    lea rsi, [rip + interrupted]
+    mov eax, SAY
+    hypercall
+    pop rsi
+    pop rbx
+    pop rax
+    iretq
+
+interrupted:
+    .asciz "an interrupt, number "
+
+    .bss
+    .balign 4
+ticks:
+    .skip 4
+l2_ticks:
+    .skip 4
