@@ -85,7 +85,7 @@ def link(obj: bytes, base: int) -> bytes:
         data = sections[number].data
         image[address - base : address - base + len(data)] = data
     defined = {"IMAGE_START": base, "IMAGE_END": image_end, "BSS_END": end}
-    values = dict(_symbols(obj, sections, addresses, defined))
+    values = dict(_symbols(sections, addresses, defined))
     for section in sections:
         if section.kind == SHT_RELA and section.applies_to in addresses:
             _relocate(image, base, addresses[section.applies_to], section.data, values)
@@ -120,7 +120,7 @@ def _layout(sections: list[Section], base: int) -> tuple[dict[int, int], int, in
 
 
 def _symbols(
-    obj: bytes, sections: list[Section], addresses: dict[int, int], defined: dict[str, int]
+    sections: list[Section], addresses: dict[int, int], defined: dict[str, int]
 ) -> Iterator[tuple[int, int | str]]:
     """The value of each symbol by its number; its name where it is undefined."""
     table = next(section for section in sections if section.kind == SHT_SYMTAB)

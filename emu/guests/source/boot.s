@@ -18,6 +18,8 @@
     .set PRESENT_WRITABLE, 3
     .set LARGE_PAGE, 0x83
 
+    .set MASTER_8259, 0x21
+    .set SLAVE_8259, 0xA1
     .set DEBUG_EXIT_PORT, 0xF4
     .set UNEXPECTED, 99
 
@@ -84,6 +86,9 @@ in_long_mode:
     mov byte ptr [rip + task_descriptor + 7], ah
     mov eax, TASK
     ltr ax
+    mov al, 0xFF
+    out MASTER_8259, al
+    out SLAVE_8259, al
     call fill_idt
     lidt [rip + idt_pointer]
     call open_console
@@ -126,7 +131,7 @@ set_gate:
     ret
 
 # SDM Vol. 3, Protected-Mode Exceptions and Interrupts: those that push an error code.
-    .set WITH_ERROR_CODE, 1<<8 | 1<<10 | 1<<11 | 1<<12 | 1<<13 | 1<<14 | 1<<17 | 1<<21 | 1<<29 | 1<<30
+    .set WITH_ERROR_CODE, 0x60227D00
     .set STUB_SIZE, 16
     .balign STUB_SIZE
 exception_stubs:

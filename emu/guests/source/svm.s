@@ -166,8 +166,8 @@ hv_run:
     put VMCB_RAX, rax
     lea rax, [rip + vmcb]
     vmload rax
-    load_registers
     sti
+    load_registers
     vmrun rax
     cli
     store_registers
