@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from emu.errors import InputError
 from emu.files import read_file
+from emu.guests import find
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -26,7 +28,7 @@ class Machine(NamedTuple):
 
     image: str
     bare: bool
-    cpu: str
+    cpu: str | None
     smp: int
     memory: str
     append: str
@@ -36,7 +38,7 @@ class Machine(NamedTuple):
 OPTIONS = (
     click.argument("image"),
     click.option("--bare", is_flag=True, help="On the bare machine, without a simulated KVM."),
-    click.option("--cpu", default="skylake-x", help="A processor model, or a recorded one (JSON)."),
+    click.option("--cpu", default=None, help="A processor model, or a recorded one (JSON)."),
     click.option("--smp", default=1, type=click.IntRange(1, 255), help="Processors."),
     click.option("--memory", default="128M", help="RAM."),
     click.option("--append", default="", help="The command line of the image."),
@@ -57,6 +59,18 @@ def size(text: str) -> int:
     if not found:
         raise InputError(f"{text!r} is not a size: write 128M or 2G")
     return int(found[1]) * UNITS[found[2].upper()]
+
+
+def image_of(name: str) -> bytes:
+    """The file `name` or, where there is none, the guest that ships under this name."""
+    guest = find(name)
+    return guest.image() if guest and not Path(name).exists() else read_file(name)
+
+
+def default_model(image: str) -> str:
+    """The processor model that `image` is for where it is a guest that ships."""
+    guest = find(image)
+    return "zen3" if guest and guest.vendor == "svm" else "skylake-x"
 
 
 def model_of(name: str) -> Model:
@@ -87,8 +101,8 @@ def assemble(
     from emu.machine.core import Cores  # noqa: PLC0415
     from emu.machine.loaders import load  # noqa: PLC0415
 
-    model, memory = model_of(machine.cpu), size(machine.memory)
-    image = read_file(machine.image)
+    model = model_of(machine.cpu or default_model(machine.image))
+    memory, image = size(machine.memory), image_of(machine.image)
     initrd = read_file(machine.initrd) if machine.initrd else b""
     if not program.is_compiled():
         click.echo("nestling: compiling the processor for this machine, once", err=True)

@@ -173,7 +173,7 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @machine_options
 @with_options
 def run(max_instructions: int | None, json_file: str | None, **machine: Any) -> int:
-    """Boot IMAGE (Multiboot, ELF or Linux) and show its serial port.
+    """Boot IMAGE (Multiboot, ELF or Linux, or a guest that ships) and show its serial port.
 
     What the guest writes is stdout; its input is stdin.  On a terminal Ctrl-C ends the run, and so
     does Ctrl-A X; Ctrl-A H lists the other escapes.

@@ -97,6 +97,7 @@ in_long_mode:
 
 # End the machine with status edi.
 exit:
+    call close_console
     mov eax, edi
     mov edx, DEBUG_EXIT_PORT
     out dx, eax

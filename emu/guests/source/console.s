@@ -5,6 +5,7 @@
     .set LINE_STATUS, SERIAL + 5
     .set FIFO_SIZE, 16
     .set EMPTY, 1 << 5
+    .set IDLE, 1 << 6
 
     .macro say text
     call print
@@ -35,6 +36,14 @@ open_console:
     mov edx, FIFO_CONTROL
     mov al, 1
     out dx, al
+    ret
+
+# Wait until every character is on the line.
+close_console:
+    mov edx, LINE_STATUS
+4:  in al, dx
+    test al, IDLE
+    jz 4b
     ret
 
 # The character in al; waits for an empty FIFO once in 16.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 import emu.cli.run
 from emu.cli import nestling
-from emu.cli.machine import size
+from emu.cli.machine import default_model, size
 from emu.cli.run import Ended, LiveStatus
 from emu.errors import InputError
 from tests.emu.machine.images import OUTPUT, STATUS, multiboot_elf
@@ -115,3 +116,18 @@ def test_a_live_status_is_shown_where_it_is_in_nobodys_way(capsys, monkeypatch, 
 
     assert shown == written.startswith("\r\x1b[K5 M instructions, ")
     assert shown == written.endswith("\r\x1b[K")
+
+
+def test_a_guest_that_ships_is_run_by_its_name_on_a_processor_of_its_kind():
+    result = invoke("--bare", "svm-churn", "--max-instructions", "3")
+
+    assert 124 == result.return_value
+    assert "zen3" == default_model("svm-churn")
+    assert "skylake-x" == default_model("vmx-churn") == default_model("image.elf")
+
+
+def test_a_file_comes_before_a_guest_of_its_name(image, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("vmx-churn").write_bytes(Path(image).read_bytes())
+
+    assert OUTPUT in invoke("--bare", "vmx-churn").stdout_bytes
