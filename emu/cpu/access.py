@@ -29,13 +29,7 @@ from emu.cpu.debug import watch
 from emu.cpu.flags import AC
 from emu.cpu.paging import (
     CR0_AM,
-    MAP_CODE,
-    MAP_DIRTY,
-    MAP_HOST,
-    MAP_WRITABLE,
     NO_PAGE,
-    PAGE,
-    PAGE_OFFSET,
     USER_ACCESS,
     WRITE,
     WRITE_READY,
@@ -43,6 +37,7 @@ from emu.cpu.paging import (
     is_canonical,
     walk,
 )
+from emu.cpu.physmap import MAP_CODE, MAP_DIRTY, MAP_HOST, MAP_WRITABLE, PAGE, PAGE_OFFSET
 from emu.cpu.state import (
     CPU,
     DTLB_ENTRIES,
@@ -158,7 +153,7 @@ def translate(cpu: Any, linear: int, access: int, count: int) -> int:
     frame = page >> 12
     cpu.exit_address = page & PAGE | linear & PAGE_OFFSET
     mapped = 0
-    if frame < cpu.physmap_pages:
+    if frame < cpu.physmap_pages and frame != cpu.trapped_frame:
         mapped = raw_load64(cpu.physmap + frame * 8)
     if mapped == 0 or (access & WRITE and mapped & MAP_WRITABLE == 0):
         cpu.exit_code = Exit.MMIO

@@ -39,6 +39,7 @@ class Mode(NamedTuple):
     limit: int  # of CS; irrelevant in 64-bit mode
     vectors: int  # which vector extensions the control registers let run
     space: int  # number of the address space (second-level root), 0 without virtualization
+    trapped: frozenset[str] = frozenset()  # mnemonics that plain Python runs in this guest
 
 
 class CodeCache:
@@ -145,7 +146,9 @@ class CodeCache:
                 if not pieces:
                     cpu.raise_limit()
                 break
-            uops, ends = self.translator.uops(insn, mode.bits, mode.vm86, mode.vectors)
+            uops, ends = self.translator.uops(
+                insn, mode.bits, mode.vm86, mode.vectors, mode.trapped
+            )
             if crossed >= 0:
                 check = Uop(self.translator.handlers["crosses_0"], crossed * PAGE_SIZE, gpa)
                 uops = [check, *uops]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emu.cpu import access, debug, program
 from emu.cpu.code import CodeCache, Mode
-from emu.cpu.compiler.words import Dispatch, Leave
 from emu.cpu.environment import Environment
-from emu.cpu.errors import Fault, TripleFault
+from emu.cpu.errors import Fault, GuestExit, TripleFault
 from emu.cpu.flags import AC, IF, RESERVED_ONE, RF, TF, VM, set_status_flags, status_flags
 from emu.cpu.models import MODELS, Model
 from emu.cpu.paging import (
@@ -32,6 +31,8 @@ from emu.cpu.paging import (
     USER_ACCESS,
     WRITE,
 )
+from emu.cpu.plain import run_records
+from emu.cpu.second_level import NO_LINEAR
 from emu.cpu.segments import cache_segments
 from emu.cpu.state import (
     CPU,
@@ -44,20 +45,23 @@ from emu.cpu.state import (
     STRICT,
     SUPERVISOR,
     SUPERVISOR_AC,
-    UOP,
     USER,
+    WORD,
     Exit,
     Vector,
 )
 from emu.memory import PhysicalMemory
+
+if TYPE_CHECKING:
+    from emu.cpu.guest_mode import Event, Extension, GuestMode
 
 PAGE_SIZE = 4096
 KEPT_BY_INIT = (
     "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "tsc_offset",
     "sysenter_cs", "sysenter_esp", "sysenter_eip",
 )  # fmt: skip
-WORD = (1 << 64) - 1
 ODD = np.uint64(1)
+NOTHING: frozenset[str] = frozenset()
 
 
 class Stop(Enum):
@@ -112,6 +116,11 @@ class Cpu:
         self.interrupt_pending = False
         self.waits_for_sipi = False
         self.init_pending = False
+        self.sipi_pending: int | None = None  # in guest mode: its vector
+        self.extension: Extension | None = None
+        self.guest: GuestMode | None = None
+        self.delivering: Event | None = None
+        self.bus: Any = memory  # what answers for memory, as plain Python accesses it
         self.acknowledge: Callable[[], int] | None = None
         self.before_instruction: Callable[[Cpu], None] | None = None
         access.BUSES[self.state.address] = memory
@@ -130,6 +139,10 @@ class Cpu:
         self._fetch_frame = ctypes.CFUNCTYPE(word, word, word)(
             self.program.engine.address("call_fetch_frame")
         )
+        self._second_level = ctypes.CFUNCTYPE(word, word, word, word, word)(
+            self.program.engine.address("call_walk_second_level")
+        )
+        state.trapped_frame = WORD
         self.reset()
 
     # state
@@ -167,7 +180,10 @@ class Cpu:
         self.msrs = dict(self.model.msrs)
         self.halted = self.nmi_pending = self.nmi_blocked = False
         self.waits_for_sipi = self.init_pending = False
+        self.sipi_pending = None
         self.monitored = None
+        if self.extension is not None:
+            self.extension.reset()
         self.update_pending()
         self.flush_tlb()
         self.flush_jumps()
@@ -192,6 +208,10 @@ class Cpu:
     def start_up(self, vector: int) -> None:
         """A start-up IPI: begin at `vector` << 12 if waiting for one. SDM Vol. 3, MP Init."""
         if not self.waits_for_sipi:
+            return
+        if self.guest is not None:
+            self.sipi_pending = vector
+            self.update_pending()
             return
         state = self.state
         self.waits_for_sipi = False
@@ -238,6 +258,7 @@ class Cpu:
             0 if bits == 64 else state.segment_limit[CS],
             self.vectors(),
             self.space,
+            NOTHING if self.guest is None else self.guest.trapped,
         )
         slot = self.code.mode_slot(self.mode)
         state.mode_slot = slot
@@ -299,13 +320,54 @@ class Cpu:
     # memory as instructions in plain Python see it
 
     def translate(self, linear: int, access_bits: int) -> int:
-        """Guest-physical address of `linear`; a page fault is raised as `Fault`."""
+        """Physical address of `linear`; a page fault is raised as `Fault`."""
         state = self.state
-        page = self._walk(state.address, linear, access_bits)
-        if page == NO_PAGE:
-            state.exit_code = 0
-            raise Fault(Vector.PF, int(state.exit_error), int(state.exit_address))
+        while (page := self._walk(state.address, linear, access_bits)) == NO_PAGE:
+            self.refused()
         return int(page & ~0xFFF | linear & 0xFFF)
+
+    def refused(self) -> None:
+        """A walk failed: raise its fault, or let guest mode deal with its second level."""
+        state = self.state
+        code, state.exit_code = state.exit_code, 0
+        if code != Exit.SECOND_LEVEL:
+            raise Fault(int(state.exit_vector), int(state.exit_error), int(state.exit_address))
+        self.second_level_fault()
+
+    def second_level_fault(self) -> None:
+        """Let guest mode deal with what its second level refused."""
+        from emu.cpu.guest_mode import SecondLevelFault  # noqa: PLC0415 - it knows this module
+
+        state = self.state
+        assert self.guest is not None
+        self.guest.second_level_fault(
+            SecondLevelFault(
+                state.second_level_kind,
+                state.second_level_gpa,
+                state.second_level_linear,
+                state.second_level_access,
+                state.second_level_rights,
+            )
+        )
+
+    def physical(self, gpa: int, access_bits: int = NO_LINEAR, linear: int = 0) -> int:
+        """Physical address of a guest-physical one: through the second level in guest mode."""
+        state = self.state
+        if not state.second_level:
+            return gpa
+        while (page := self._second_level(state.address, gpa, linear, access_bits)) == NO_PAGE:
+            self.refused()
+        return int(page & ~0xFFF | gpa & 0xFFF)
+
+    def read_guest(self, gpa: int, count: int) -> bytes:
+        """Bytes at a guest-physical address, inside one page."""
+        return bytes(self.memory.read(self.physical(gpa), count))
+
+    def trap_page(self, frame: int | None, bus: Any = None) -> None:
+        """Let `bus` answer for accesses to a physical page; None: none is trapped."""
+        self.state.trapped_frame = WORD if frame is None else frame
+        self.bus = self.memory if frame is None else bus
+        access.BUSES[self.state.address] = self.bus
 
     def read(self, linear: int, count: int, implicit: bool = False) -> int:
         """A little-endian value at a linear address; `implicit` accesses are the supervisor's."""
@@ -319,19 +381,19 @@ class Cpu:
     def read_bytes(self, linear: int, count: int, implicit: bool = False) -> bytes:
         """Bytes at a linear address."""
         return b"".join(
-            self.memory.read(gpa, size) for gpa, size in self.pieces(linear, count, 0, implicit)
+            self.bus.read(gpa, size) for gpa, size in self.pieces(linear, count, 0, implicit)
         )
 
     def write_bytes(self, linear: int, data: bytes, implicit: bool = False) -> None:
         """Write bytes at a linear address; nothing is written when a page of it faults."""
         for gpa, size in self.pieces(linear, len(data), WRITE, implicit):
-            self.memory.write(gpa, data[:size])
+            self.bus.write(gpa, data[:size])
             data = data[size:]
 
     def pieces(
         self, linear: int, count: int, access_bits: int, implicit: bool
     ) -> list[tuple[int, int]]:
-        """Guest-physical pieces of a linear range, all translated before any is used."""
+        """Physical pieces of a linear range, all translated before any is used."""
         state = self.state
         if implicit:
             access_bits |= IMPLICIT
@@ -348,15 +410,12 @@ class Cpu:
     # what the code cache asks
 
     def next_code_page(self) -> int:
-        """The guest-physical page that follows the one RIP is in, in linear addresses."""
+        """The physical page that follows the one RIP is in, in linear addresses."""
         state = self.state
         linear = state.rip + state.linear_base[CS] & state.linear_mask
         following = (linear | 0xFFF) + 1 & state.linear_mask
-        frame = self._fetch_frame(state.address, following)
-        if frame == NO_PAGE:
-            state.exit_code = 0
-            vector, error = int(state.exit_vector), int(state.exit_error)
-            raise Fault(vector, error, int(state.exit_address))
+        while (frame := self._fetch_frame(state.address, following)) == NO_PAGE:
+            self.refused()
         return int(frame) // PAGE_SIZE
 
     def raise_limit(self) -> None:
@@ -372,29 +431,12 @@ class Cpu:
         state.slice = budget
         state.shadow_budget = budget if state.shadow_budget == 0 else WORD
         self.stopping = self.yielding = False
-        enter, address = self.program.enter, state.address
         try:
             while True:
-                if self.mode_lost:
-                    self.refresh()
-                if self.debug_causes & (debug.SINGLE_STEP | debug.TASK_SWITCH):
-                    causes, self.debug_causes = self.debug_causes, 0
-                    self.debug_trap(causes)
-                    continue
-                if state.event_pending and self.take_event():
-                    continue
-                if self.halted or self.waits_for_sipi:
-                    return Stop.HALT
-                if state.budget == 0 or self.stopping:
-                    return Stop.BUDGET
-                if self.yielding:
-                    return Stop.YIELD
-                if state.rflags & (TF | RF) or state.dr[7] & 0xFF or self.shadow_active():
-                    self.step()
-                    continue
-                state.exit_code = 0
-                enter(address)
-                self.leave_loop()
+                try:
+                    return self.run_slice()
+                except GuestExit:
+                    self.leave_guest()
         except TripleFault:
             return Stop.SHUTDOWN
         finally:
@@ -404,6 +446,48 @@ class Cpu:
             # a shadow that is still on is on when the next slice begins
             state.shadow_budget = 0 if self.shadow_active() else WORD
             state.slice = 0
+
+    def run_slice(self) -> Stop:
+        """Run until there is a reason to stop."""
+        state = self.state
+        enter, address = self.program.enter, state.address
+        while True:
+            if self.mode_lost:
+                self.refresh()
+            guest = self.guest
+            if guest is not None and state.event_pending:
+                guest.before_traps()
+            if self.debug_causes & (debug.SINGLE_STEP | debug.TASK_SWITCH):
+                causes, self.debug_causes = self.debug_causes, 0
+                self.debug_trap(causes)
+                continue
+            if state.event_pending and self.take_event():
+                continue
+            if self.halted or self.waits_for_sipi:
+                return Stop.HALT
+            if state.budget == 0 or self.stopping:
+                return Stop.BUDGET
+            if self.yielding:
+                return Stop.YIELD
+            if state.rflags & (TF | RF) or state.dr[7] & 0xFF or self.shadow_active():
+                self.step()
+                continue
+            if guest is not None and guest.single_steps:
+                self.step()
+                continue
+            state.exit_code = 0
+            enter(address)
+            self.leave_loop()
+
+    def leave_guest(self) -> None:
+        """Leave guest mode: the instruction at hand, if any, has had no effect."""
+        if self.held:
+            self.state.budget, self.held = self.held, 0
+        self.state.code_write_allowed = 0
+        self.state.exit_code = 0
+        assert self.guest is not None
+        self.guest.leave()
+        self.delivering = None
 
     def shadow_active(self) -> bool:
         """Whether the last instruction was the STI or MOV SS that inhibits interrupts."""
@@ -424,10 +508,15 @@ class Cpu:
                 self.step()
         elif code in (Exit.MMIO, Exit.CODE_WRITE):
             self.step_apart(code)
+        elif code == Exit.SECOND_LEVEL:
+            state.exit_code = 0
+            self.second_level_fault()
 
     def decode(self, gpa: int) -> None:
         """Provide the block at `gpa`; what cannot be kept is run here, an instruction at a time."""
         slot = self.state.mode_slot
+        if self.guest is not None and gpa // PAGE_SIZE == self.state.trapped_frame:
+            self.guest.fetch_trapped(gpa)
         if self.code.lookup(gpa, slot):
             return
         try:
@@ -442,10 +531,8 @@ class Cpu:
         """Decode the one instruction at RIP; the address of its first record."""
         state = self.state
         linear = state.rip + state.linear_base[CS] & state.linear_mask
-        frame = self._fetch_frame(state.address, linear)
-        if frame == NO_PAGE:
-            state.exit_code = 0
-            raise Fault(state.exit_vector, state.exit_error, state.exit_address)
+        while (frame := self._fetch_frame(state.address, linear)) == NO_PAGE:
+            self.refused()
         state.page_base = state.rip - (linear & 0xFFF) & WORD
         gpa = int(frame) | linear & 0xFFF
         return self.code.decode(self, gpa, self.mode, state.mode_slot, 1)
@@ -479,7 +566,7 @@ class Cpu:
         state.budget = 0
         self.held = granted
         if plain:
-            self.run_plain(at)
+            run_records(self, at)
         else:
             self.program.enter_at(state.address, at)
         left = state.budget
@@ -507,21 +594,15 @@ class Cpu:
             if self.shadow_active() and state.shadow_kind == MOV_SS:
                 self.debug_causes = causes & 15
             else:
-                self.debug_trap(causes)
+                self.trap_before_events(causes)
 
-    def run_plain(self, at: int) -> None:
-        """Run the records from `at` as plain Python, up to the end of the instruction."""
-        state = self.state
-        table = program.specialisations()
-        names = program.handler_names()
-        try:
-            while True:
-                uop = UOP(at)
-                handler = table[names[uop.number]]
-                handler.function(state, uop, **handler.constants)
-                at += UOP.size
-        except (Leave, Dispatch):
-            return
+    def trap_before_events(self, causes: int) -> None:
+        """Deliver #DB as a trap, unless guest mode is left with it pending."""
+        if self.guest is not None:
+            self.debug_causes = causes
+            self.guest.before_traps()
+            self.debug_causes = 0
+        self.debug_trap(causes)
 
     def step_apart(self, code: int) -> None:
         """Run the instruction at RIP where compiled code may not: on a device, over code."""
@@ -566,8 +647,7 @@ class Cpu:
 
     def debug_trap(self, causes: int) -> None:
         """Deliver #DB as a trap: `causes` goes to DR6."""
-        debug.record(self.state, causes)
-        self.raised(Fault(Vector.DB, NO_ERROR_CODE))
+        self.raised(Fault(Vector.DB, NO_ERROR_CODE, causes))
 
     def pass_time(self, ticks: int) -> None:
         """Use up budget without retiring instructions; at most what is left of the slice."""
@@ -581,11 +661,32 @@ class Cpu:
     def update_pending(self) -> None:
         """Let compiled code know whether an event waits for its chance."""
         pending = self.interrupt_pending or self.nmi_pending or self.init_pending
+        if self.guest is not None:
+            pending = pending or self.sipi_pending is not None or self.guest.pending()
         self.state.event_pending = int(pending)
 
     def interruptible_now(self) -> bool:
         """Whether an external interrupt would be taken at this boundary."""
         return bool(self.state.rflags & IF) and not self.shadow_active()
+
+    def awaits_nothing(self) -> bool:
+        """Whether it waits, halted or for a SIPI, and no event that ends the wait is pending."""
+        guest, extension = self.guest, self.extension
+        if not (self.halted or self.waits_for_sipi):
+            return False
+        if self.init_pending and not (extension is not None and extension.blocks_init()):
+            return False
+        if guest is not None and (guest.pending() or self.sipi_pending is not None):
+            return False
+        if self.waits_for_sipi or (extension is not None and extension.blocks_events()):
+            return True
+        if guest is None:
+            if self.nmi_pending and not self.nmi_blocked:
+                return False
+            return not (self.interrupt_pending and self.state.rflags & IF)
+        if self.nmi_pending and not guest.nmi_blocked():
+            return False
+        return not (self.interrupt_pending and guest.accepts_interrupt())
 
     def take_event(self) -> bool:
         """Deliver the event of highest priority that is pending and can be taken.
@@ -594,20 +695,35 @@ class Cpu:
         """
         from emu.cpu.system.events import deliver_interrupt, deliver_nmi  # noqa: PLC0415
 
-        if self.init_pending:
+        guest, extension = self.guest, self.extension
+        if self.init_pending and not (extension is not None and extension.blocks_init()):
+            if guest is not None:
+                guest.init()
             self.init_reset()
             self.environment.initialised()
             return True
-        if self.waits_for_sipi:
+        if guest is not None:
+            if self.sipi_pending is not None:
+                guest.sipi(self.sipi_pending)
+            if guest.boundary():
+                return True
+        if self.waits_for_sipi or (extension is not None and extension.blocks_events()):
             return False
-        if self.nmi_pending and not self.nmi_blocked and not self.shadow_active():
+        blocked = self.nmi_blocked if guest is None else guest.nmi_blocked()
+        if self.nmi_pending and not blocked and not self.shadow_active():
+            if guest is not None:
+                guest.nmi()
             self.nmi_pending, self.nmi_blocked = False, True
             self.halted = False
             self.update_pending()
             deliver_nmi(self)
             return True
-        if not self.interrupt_pending or self.acknowledge is None or not self.interruptible_now():
+        if not self.interrupt_pending or self.acknowledge is None:
             return False
+        if not (self.interruptible_now() if guest is None else guest.accepts_interrupt()):
+            return False
+        if guest is not None:
+            guest.interrupt()
         self.halted = False
         deliver_interrupt(self, self.acknowledge())
         return True

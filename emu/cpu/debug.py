@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from emu.cpu.compiler.words import outlined
 from emu.cpu.errors import Fault
 from emu.cpu.flags import RF
-from emu.cpu.state import CS, Vector
+from emu.cpu.state import CS, NO_ERROR_CODE, Vector
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -50,9 +50,8 @@ def instruction_breakpoints(state: Any) -> int:
 
 def fault(cpu: Cpu, causes: int) -> None:
     """Deliver #DB for an instruction breakpoint: a fault, so RF is set in what is pushed."""
-    record(cpu.state, causes)
     cpu.state.rflags |= RF
-    cpu.raised(Fault(Vector.DB))
+    cpu.raised(Fault(Vector.DB, NO_ERROR_CODE, causes))
 
 
 def port_breakpoints(cpu: Cpu, port: int, size: int) -> None:

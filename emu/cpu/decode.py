@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Collection
 from typing import NamedTuple
 
 from iced_x86 import (
@@ -178,12 +179,20 @@ class Translator:
         return self.handlers[f"address_{how}_{size}"]
 
     def uops(
-        self, insn: Instruction, bits: int, vm86: bool = False, enabled: int = ALL_VECTORS
+        self,
+        insn: Instruction,
+        bits: int,
+        vm86: bool = False,
+        enabled: int = ALL_VECTORS,
+        trapped: Collection[str] = (),
     ) -> tuple[list[Uop], bool]:
         """Micro-operations of an instruction decoded with IP as its offset in the page.
 
-        `enabled` is `Cpu.vectors()`. The second value says whether the block ends here.
+        `enabled` is `Cpu.vectors()`, `trapped` what plain Python runs although there are handlers.
+        The second value says whether the block ends here.
         """
+        if trapped and MNEMONICS[insn.mnemonic] in trapped:
+            return [Uop(self.system)], True
         vector = vectors.covers(insn)
         if vector is not None:
             found = None

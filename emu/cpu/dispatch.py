@@ -20,13 +20,12 @@ from emu.cpu.compiler.words import (
 from emu.cpu.paging import (
     FETCH,
     NO_PAGE,
-    PAGE,
-    PAGE_OFFSET,
     USER_ACCESS,
     exception,
     is_canonical,
     walk,
 )
+from emu.cpu.physmap import PAGE, PAGE_OFFSET
 from emu.cpu.state import (
     BLOCK_ENTRIES,
     BLOCK_ENTRY,

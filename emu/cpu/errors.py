@@ -6,7 +6,10 @@ from emu.cpu.state import NO_ERROR_CODE
 
 
 class Fault(Exception):  # noqa: N818 - the manual's word
-    """The instruction is given up with an exception."""
+    """The instruction is given up with an exception.
+
+    `address` is what goes to CR2 for #PF, and for #DB the causes that go to DR6.
+    """
 
     def __init__(self, vector: int, error: int = NO_ERROR_CODE, address: int | None = None) -> None:
         super().__init__(f"vector {int(vector)}")
@@ -26,3 +29,7 @@ class NotImplementedInstruction(Exception):  # noqa: N818 - names what happened
         super().__init__(f"not implemented: {text} at RIP {rip:#x} ({data.hex(' ')})")
         self.rip = rip
         self.text = text
+
+
+class GuestExit(Exception):  # noqa: N818 - names what happened
+    """The processor leaves guest mode; the extension has recorded why."""

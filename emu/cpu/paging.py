@@ -14,6 +14,8 @@ from emu.cpu.compiler.words import (
     restricted,
 )
 from emu.cpu.flags import AC
+from emu.cpu.physmap import PAGE, host_of, mark_dirty
+from emu.cpu.second_level import IN_WALK, guest_page, physical_of
 from emu.cpu.state import NO_ERROR_CODE, Exit, Vector
 
 # CR0, CR4 and EFER bits. SDM Vol. 3, Control Registers
@@ -38,25 +40,7 @@ PROTECTION, RESERVED, PROTECTION_KEY = 1, 8, 32
 NO_PAGE = WORD  # what walk returns when it faulted
 WRITE_READY = 2  # in walk's result: writes need no further walk
 
-PAGE_OFFSET = 0xFFF
-PAGE = WORD ^ PAGE_OFFSET
 ENTRY_ADDRESS = 0x000F_FFFF_FFFF_F000
-
-# flags in a word of the physical map
-MAP_WRITABLE, MAP_CODE, MAP_DIRTY = 1, 2, 4
-MAP_HOST = PAGE
-
-
-@restricted
-def host_of(cpu: Any, gpa: int) -> int:
-    """Host address of the RAM or ROM at `gpa`; 0 when there is none."""
-    frame = gpa >> 12
-    if frame >= cpu.physmap_pages:
-        return 0
-    host = raw_load64(cpu.physmap + frame * 8) & MAP_HOST
-    if host == 0:
-        return 0
-    return host + (gpa & PAGE_OFFSET)
 
 
 @restricted
@@ -130,18 +114,20 @@ def check_access(cpu: Any, access: int, rights: int, leaf: int) -> int:
 
 
 @restricted
-def note_entry(cpu: Any, depth: int, gpa: int, host: int) -> None:
+def note_entry(cpu: Any, depth: int, gpa: int, place: int, host: int) -> None:
     """Remember an entry whose accessed flag is set once the walk has succeeded."""
     cpu.scratch[depth] = host
-    cpu.scratch[depth + 8] = gpa >> 12
+    cpu.scratch[depth + 8] = place >> 12
+    cpu.scratch[depth + 16] = gpa
 
 
 @restricted
-def mark_dirty(cpu: Any, frame: int) -> None:
-    """Note that the guest-physical page `frame` was written."""
-    if frame < cpu.physmap_pages:
-        place = cpu.physmap + frame * 8
-        raw_store64(place, raw_load64(place) | MAP_DIRTY)
+def may_update(cpu: Any, depth: int, linear: int) -> int:
+    """Whether the second level lets the processor write the noted entry."""
+    if cpu.second_level == 0:
+        return 1
+    gpa = cpu.scratch[depth + 16]
+    return physical_of(cpu, gpa, linear, WRITE | IN_WALK) != NO_PAGE
 
 
 @restricted
@@ -165,7 +151,10 @@ def walk_wide(cpu: Any, linear: int, access: int) -> int:
     depth = 0
     while True:
         gpa = table + (linear >> shift & 0x1FF) * 8
-        host = host_of(cpu, gpa)
+        place = physical_of(cpu, gpa, linear, IN_WALK)
+        if place == NO_PAGE:
+            return NO_PAGE
+        host = host_of(cpu, place)
         entry = raw_load64(host) if host else WORD
         if entry & P == 0:
             return page_fault(cpu, linear, error_code(cpu, access, 0))
@@ -180,7 +169,7 @@ def walk_wide(cpu: Any, linear: int, access: int) -> int:
         if entry & reserved:
             return page_fault(cpu, linear, error_code(cpu, access, PROTECTION | RESERVED))
         rights = rights & entry & (RW | US) | (rights | entry) & NX
-        note_entry(cpu, depth, gpa, host)
+        note_entry(cpu, depth, gpa, place, host)
         if leaf:
             break
         table = entry & ENTRY_ADDRESS
@@ -194,16 +183,21 @@ def walk_wide(cpu: Any, linear: int, access: int) -> int:
         upper = cpu.scratch[level]
         value = raw_load64(upper)
         if value & A == 0:
+            if may_update(cpu, level, linear) == 0:
+                return NO_PAGE
             raw_store64(upper, value | A)
             mark_dirty(cpu, cpu.scratch[level + 8])
         level += 1
     wanted = entry | A | (D if access & WRITE else 0)
     if wanted != entry:
+        if may_update(cpu, depth, linear) == 0:
+            return NO_PAGE
         raw_store64(cpu.scratch[depth], wanted)
         mark_dirty(cpu, cpu.scratch[depth + 8])
     offset = (1 << shift) - 1
     frame = entry & ENTRY_ADDRESS & ~offset | linear & offset & PAGE
     keys = key_rights(cpu, entry, rights & US)
+    frame |= rights & US
     if wanted & D and write_permitted(cpu, access, rights, keys):
         return frame | WRITE_READY
     return frame
@@ -213,11 +207,14 @@ def walk_wide(cpu: Any, linear: int, access: int) -> int:
 def walk_narrow(cpu: Any, linear: int, access: int) -> int:
     """32-bit paging: two levels, entries of four bytes, 4-MByte pages with CR4.PSE."""
     gpa = (cpu.cr3 & 0xFFFFF000) + (linear >> 22 & 0x3FF) * 4
-    host = host_of(cpu, gpa)
+    place = physical_of(cpu, gpa, linear, IN_WALK)
+    if place == NO_PAGE:
+        return NO_PAGE
+    host = host_of(cpu, place)
     directory = raw_load32(host) if host else 0xFFFFFFFF
     if directory & P == 0:
         return page_fault(cpu, linear, error_code(cpu, access, 0))
-    note_entry(cpu, 0, gpa, host)
+    note_entry(cpu, 0, gpa, place, host)
     depth = 0
     rights = directory & (RW | US)
     entry = directory
@@ -229,40 +226,57 @@ def walk_narrow(cpu: Any, linear: int, access: int) -> int:
         frame = high | directory & 0xFFC00000 | linear & 0x003FF000
     else:
         gpa = (directory & 0xFFFFF000) + (linear >> 12 & 0x3FF) * 4
-        host = host_of(cpu, gpa)
+        place = physical_of(cpu, gpa, linear, IN_WALK)
+        if place == NO_PAGE:
+            return NO_PAGE
+        host = host_of(cpu, place)
         entry = raw_load32(host) if host else 0xFFFFFFFF
         if entry & P == 0:
             return page_fault(cpu, linear, error_code(cpu, access, 0))
         rights &= entry
         depth = 1
-        note_entry(cpu, 1, gpa, host)
+        note_entry(cpu, 1, gpa, place, host)
         frame = entry & 0xFFFFF000
     denied = check_access(cpu, access, rights, 0)
     if denied:
         return page_fault(cpu, linear, error_code(cpu, access, denied))
     if depth and directory & A == 0:
+        if may_update(cpu, 0, linear) == 0:
+            return NO_PAGE
         raw_store32(cpu.scratch[0], directory | A)
         mark_dirty(cpu, cpu.scratch[8])
     wanted = entry | A | (D if access & WRITE else 0)
     if wanted != entry:
+        if may_update(cpu, depth, linear) == 0:
+            return NO_PAGE
         raw_store32(cpu.scratch[depth], wanted)
         mark_dirty(cpu, cpu.scratch[depth + 8])
+    frame |= rights & US
     if wanted & D and write_permitted(cpu, access, rights, 0):
         return frame | WRITE_READY
     return frame
 
 
 @outlined
-def walk(cpu: Any, linear: int, access: int) -> int:
-    """The guest-physical page of `linear`, with WRITE_READY; NO_PAGE after a fault.
-
-    `access` has the bits WRITE, USER_ACCESS, FETCH and IMPLICIT. Sets accessed and dirty flags.
-    """
+def walk_guest(cpu: Any, linear: int, access: int) -> int:
+    """The guest-physical page of `linear`, with WRITE_READY and US; NO_PAGE after a fault."""
     if cpu.cr0 & CR0_PG == 0:
-        return linear & PAGE | WRITE_READY
+        return linear & PAGE | WRITE_READY | US
     if cpu.cr4 & CR4_PAE:
         return walk_wide(cpu, linear, access)
     return walk_narrow(cpu, linear, access)
+
+
+@outlined
+def walk(cpu: Any, linear: int, access: int) -> int:
+    """The physical page of `linear`, with WRITE_READY; NO_PAGE after a fault.
+
+    `access` has the bits WRITE, USER_ACCESS, FETCH and IMPLICIT. Sets accessed and dirty flags.
+    """
+    page = walk_guest(cpu, linear, access)
+    if cpu.second_level == 0:
+        return page
+    return guest_page(cpu, page, linear, access)
 
 
 @outlined

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from emu.cpu.compiler.layout import Field, Layout
 
+WORD = (1 << 64) - 1
 GPR_NAMES = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
@@ -41,6 +42,7 @@ class Exit(IntEnum):
     MMIO = 5  # the instruction at RIP accesses what is not RAM; plain Python runs it
     CODE_WRITE = 6  # the instruction at RIP writes into decoded code at exit_address
     EVENT = 7  # interrupts became possible and one is pending
+    SECOND_LEVEL = 8  # EPT or nested paging refuses: second_level_*
 
 
 class Vector(IntEnum):
@@ -76,7 +78,7 @@ TLB_ENTRY = Layout(
         Field("read_tag"),  # linear page address when reads may go straight, else odd
         Field("write_tag"),
         Field("addend"),  # host address = linear address + addend
-        Field("frame"),  # guest-physical page address
+        Field("frame"),  # physical page address
     ),
 )
 FETCH_ENTRY = Layout("FetchEntry", (Field("tag"), Field("frame")))
@@ -163,6 +165,13 @@ FIELDS = (
     Field("pkrs"),
     Field("physical_mask"),  # the address bits a page-table entry may use, by MAXPHYADDR
     Field("second_level"),  # zero: guest-physical is physical; else the EPT/NPT in force
+    Field("second_level_kind"),  # what it refused: see second_level.py
+    Field("second_level_gpa"),
+    Field("second_level_linear"),
+    Field("second_level_access"),
+    Field("second_level_rights"),
+    Field("second_level_entries", "u64", 10),
+    Field("trapped_frame"),  # physical page number that never enters the TLB: its accesses leave
     Field("star"),
     Field("lstar"),
     Field("cstar"),
@@ -189,7 +198,8 @@ FIELDS = (
     Field("fdp"),
     Field("fcs"),
     Field("fds"),
-    Field("scratch", "u64", 16),  # a page walk's entries: host addresses, then frame numbers
+    # a page walk's entries: host addresses, frame numbers, guest-physical addresses
+    Field("scratch", "u64", 24),
     Field("bounce", "u64", 8),  # operand of a read-modify-write that crosses pages
     Field("breakpoints_hit"),
     # translation caches: [context][kind of access]

@@ -81,21 +81,16 @@ class Core(Environment):
 
     def halted(self) -> bool:
         """Whether the processor waits for an event, and none that it accepts is pending."""
-        cpu = self.cpu
-        if self._shut_down:
-            return True
-        if cpu.init_pending or not (cpu.halted or cpu.waits_for_sipi):
-            return False
-        if cpu.waits_for_sipi:
-            return True
-        if cpu.nmi_pending and not cpu.nmi_blocked:
-            return False
-        return not (cpu.interrupt_pending and cpu.state.rflags & IF)
+        return self._shut_down or self.cpu.awaits_nothing()
 
     def interruptible(self) -> bool:
         """Whether an interrupt of the local APIC would end its wait."""
         cpu = self.cpu
-        return bool(cpu.state.rflags & IF) and not cpu.waits_for_sipi and not self._shut_down
+        if self._shut_down:
+            return False
+        if cpu.guest is not None:
+            return True
+        return bool(cpu.state.rflags & IF) and not cpu.waits_for_sipi
 
     def acknowledge(self) -> int:
         """The vector of the interrupt that is taken."""
@@ -121,7 +116,7 @@ class Core(Environment):
 
     def sipi(self, vector: int) -> None:
         """A start-up IPI arrived: begin at `vector` << 12 if waiting for one."""
-        if self.cpu.init_pending and not self._running:
+        if self.cpu.init_pending and not self._running and self.cpu.guest is None:
             self.cpu.take_event()
         self.cpu.start_up(vector)
 

@@ -35,7 +35,8 @@ from emu.cpu.compiler.words import (
     unlikely,
 )
 from emu.cpu.insns.lanes import micro, place
-from emu.cpu.paging import PAGE, PAGE_OFFSET, WRITE
+from emu.cpu.paging import WRITE
+from emu.cpu.physmap import PAGE, PAGE_OFFSET
 from emu.cpu.state import Exit, Vector
 
 MXCSR_RESERVED = 0xFFFF0000

@@ -20,7 +20,7 @@ from emu.cpu.access import (
 from emu.cpu.compiler.words import leave, raw_move, restricted, unlikely
 from emu.cpu.flags import DF, flags_sub, narrow, zero_flag
 from emu.cpu.insns.rows import Insn
-from emu.cpu.paging import PAGE, PAGE_OFFSET
+from emu.cpu.physmap import PAGE, PAGE_OFFSET
 from emu.cpu.state import ES, Exit
 
 RCX, RSI, RDI = 1, 6, 7

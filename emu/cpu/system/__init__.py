@@ -69,6 +69,8 @@ def run(cpu: Cpu, insn: Any) -> None:
     if name == "INVALID":
         raise Fault(Vector.UD)
     function = table().get(name)
+    if function is None and cpu.extension is not None:
+        function = cpu.extension.table.get(name)
     if function is None:
         if lacks(cpu, insn):
             raise Fault(Vector.UD)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from emu.cpu.decode import MNEMONICS, memory_fields
 from emu.cpu.errors import Fault
+from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.paging import CR4_PCIDE
 from emu.cpu.state import Vector
 from emu.cpu.system.operands import (
@@ -39,11 +40,13 @@ FEATURE = {
 def hlt(cpu: Cpu, insn: Any) -> None:
     """HLT: stop until an interrupt; #GP(0) above CPL 0."""
     require_privilege(cpu)
+    ask(cpu, Intercept.HLT, insn)
     cpu.halted = True
 
 
 def pause(cpu: Cpu, insn: Any) -> None:
     """PAUSE: a spin loop; another processor may have something better to do."""
+    ask(cpu, Intercept.PAUSE, insn)
     cpu.pass_time(cpu.environment.pause_ticks() - 1)
     cpu.yielding = True
 
@@ -53,6 +56,7 @@ def monitor(cpu: Cpu, insn: Any) -> None:
     require_feature(cpu, "MONITOR")
     if cpu.state.cpl:
         raise Fault(Vector.UD)
+    ask(cpu, Intercept.MONITOR, insn)
     if cpu.state.rcx & 0xFFFFFFFF:
         raise Fault(Vector.GP, 0)
     width = cpu.mode.bits if cpu.mode.bits == 64 else 32
@@ -67,6 +71,7 @@ def mwait(cpu: Cpu, insn: Any) -> None:
     require_feature(cpu, "MONITOR")
     if cpu.state.cpl:
         raise Fault(Vector.UD)
+    ask(cpu, Intercept.MWAIT, insn, int(cpu.monitored is not None))
     if cpu.state.rcx & 0xFFFFFFFE:
         raise Fault(Vector.GP, 0)
     cpu.monitored = None
@@ -94,6 +99,7 @@ def flush_caches(cpu: Cpu, insn: Any) -> None:
     if name in FEATURE:
         require_feature(cpu, FEATURE[name])
     require_privilege(cpu)
+    ask(cpu, Intercept[name], insn)
 
 
 def invlpg(cpu: Cpu, insn: Any) -> None:
@@ -101,6 +107,7 @@ def invlpg(cpu: Cpu, insn: Any) -> None:
     require_privilege(cpu)
     seg = memory_fields(insn, cpu.mode.bits)[4]
     linear = int(cpu.state.linear_base[seg]) + offset_of(cpu, insn) & int(cpu.state.linear_mask)
+    ask(cpu, Intercept.INVLPG, insn, linear)
     if is_base(cpu, linear):
         cpu.flush_tlb(cpu.tlb_context)
 
@@ -109,6 +116,7 @@ def invpcid(cpu: Cpu, insn: Any) -> None:
     """INVPCID: by type 0 to 3; every type drops at least what the manual says."""
     require_feature(cpu, "INVPCID")
     require_privilege(cpu)
+    ask(cpu, Intercept.INVPCID, insn)
     width = 64 if cpu.mode.bits == 64 else 32
     kind = get_register(cpu, register_number(insn, 0), width)
     linear = memory_address(cpu, insn, 16)

@@ -9,8 +9,10 @@ from emu.cpu import debug
 from emu.cpu.decode import MNEMONICS, operand_bits
 from emu.cpu.errors import Fault
 from emu.cpu.flags import IF, IOPL, OF, RESERVED_ONE, RF, TF, VM
+from emu.cpu.guest_mode import Event, EventKind, Intercept, ask
 from emu.cpu.models.model import INTEL
 from emu.cpu.paging import CR0_PE, CR4_FSGSBASE, EFER_SCE
+from emu.cpu.plain import run_handler
 from emu.cpu.state import CS, FS, GS, SS, Vector
 from emu.cpu.system.events import software_interrupt
 from emu.cpu.system.operands import (
@@ -18,7 +20,6 @@ from emu.cpu.system.operands import (
     is_base,
     is_canonical,
     peek,
-    protected,
     push,
     register_number,
     require_privilege,
@@ -33,34 +34,37 @@ CODE_64, CODE_32, DATA = 0xA09B, 0xC09B, 0xC093
 MASK32 = 0xFFFFFFFF
 
 
-def trap(cpu: Cpu, vector: int, checked: bool = True) -> None:
+def trap(cpu: Cpu, insn: Any, kind: EventKind, vector: int) -> None:
     """Deliver a software interrupt; the handler's address becomes the next RIP."""
     held_back = cpu.debug_causes  # by MOV SS; INT1 is that #DB itself
-    software_interrupt(cpu, vector, cpu.next_rip, checked)
-    cpu.debug_causes = held_back if checked else 0
+    software_interrupt(cpu, Event(kind, vector, None, insn.len), cpu.next_rip)
+    cpu.debug_causes = held_back if kind != EventKind.PRIVILEGED else 0
     cpu.untraced = True
     cpu.next_rip = int(cpu.state.rip)
 
 
 def int_n(cpu: Cpu, insn: Any) -> None:
     """INT n."""
-    trap(cpu, insn.immediate(0) & 0xFF)
+    vector = insn.immediate(0) & 0xFF
+    ask(cpu, Intercept.INT_N, insn, vector)
+    trap(cpu, insn, EventKind.SOFTWARE, vector)
 
 
 def int3(cpu: Cpu, insn: Any) -> None:
     """INT3."""
-    trap(cpu, Vector.BP)
+    trap(cpu, insn, EventKind.SOFTWARE_EXCEPTION, Vector.BP)
 
 
 def into(cpu: Cpu, insn: Any) -> None:
     """INTO: #OF when OF is set."""
     if cpu.rflags & OF:
-        trap(cpu, Vector.OF)
+        trap(cpu, insn, EventKind.SOFTWARE_EXCEPTION, Vector.OF)
 
 
 def int1(cpu: Cpu, insn: Any) -> None:
     """INT1: #DB, whatever the gate's DPL."""
-    trap(cpu, Vector.DB, checked=False)
+    ask(cpu, Intercept.INT1, insn)
+    trap(cpu, insn, EventKind.PRIVILEGED, Vector.DB)
 
 
 def undefined(cpu: Cpu, insn: Any) -> None:
@@ -203,11 +207,21 @@ def segment_base(cpu: Cpu, insn: Any) -> None:
     cpu.refresh()
 
 
-def virtual_flags(cpu: Cpu, insn: Any) -> None:
-    """PUSHF, POPF, CLI and STI in virtual-8086 mode: with IOPL 3 as always, else #GP(0)."""
+def flags(cpu: Cpu, insn: Any) -> None:
+    """PUSHF, POPF, CLI and STI in virtual-8086 mode, or trapped by guest mode."""
     name = MNEMONICS[insn.mnemonic]
+    if name.startswith(("PUSHF", "POPF")):
+        ask(cpu, Intercept.PUSHF if name.startswith("PUSHF") else Intercept.POPF, insn)
+    if cpu.state.rflags & VM:
+        virtual_flags(cpu, name)
+    else:
+        run_handler(cpu, insn)
+
+
+def virtual_flags(cpu: Cpu, name: str) -> None:
+    """PUSHF, POPF, CLI and STI in virtual-8086 mode: with IOPL 3 as always, else #GP(0)."""
     state = cpu.state
-    if protected(cpu) or state.rflags & IOPL != IOPL:
+    if state.rflags & IOPL != IOPL:
         raise Fault(Vector.GP, 0)
     if name == "CLI":
         state.rflags &= ~IF
@@ -241,5 +255,5 @@ TABLE: dict[str, Callable[[Cpu, Any], None]] = {
     "SYSEXITQ": sysexit,
     "SWAPGS": swapgs,
     **dict.fromkeys(("RDFSBASE", "RDGSBASE", "WRFSBASE", "WRGSBASE"), segment_base),
-    **dict.fromkeys(("PUSHF", "PUSHFD", "POPF", "POPFD", "CLI", "STI"), virtual_flags),
+    **dict.fromkeys(("PUSHF", "PUSHFD", "PUSHFQ", "POPF", "POPFD", "POPFQ", "CLI", "STI"), flags),
 }

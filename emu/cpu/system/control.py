@@ -10,6 +10,7 @@ from iced_x86 import OpKind
 from emu.cpu import debug
 from emu.cpu.decode import MNEMONICS, operand_bits
 from emu.cpu.errors import Fault
+from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.paging import (
     CR0_AM,
     CR0_CD,
@@ -50,7 +51,7 @@ from emu.cpu.paging import (
 )
 from emu.cpu.registers import REGISTERS
 from emu.cpu.segments import L
-from emu.cpu.state import CS, Vector
+from emu.cpu.state import CS, NO_ERROR_CODE, Vector
 from emu.cpu.system.operands import (
     get,
     get_register,
@@ -123,6 +124,8 @@ def write_cr0(cpu: Cpu, value: int) -> None:
     """MOV to CR0: legal combinations, entry to and exit from IA-32e mode, PDPTEs."""
     state = cpu.state
     old = int(state.cr0)
+    if cpu.extension is not None:
+        cpu.extension.check_cr(0, value | CR0_ET)
     if value >> 32 or (value & CR0_NW and not value & CR0_CD):
         raise Fault(Vector.GP, 0)
     if value & CR0_PG and not value & CR0_PE:
@@ -151,7 +154,7 @@ def write_cr0(cpu: Cpu, value: int) -> None:
 def load_pdptes(cpu: Cpu, cr3: int) -> None:
     """Load the four PDPTEs of PAE paging; #GP(0) for reserved bits. SDM Vol. 3, PAE Paging."""
     state = cpu.state
-    data = cpu.memory.read(cr3 & 0xFFFFFFE0, 32)
+    data = cpu.read_guest(cr3 & 0xFFFFFFE0, 32)
     entries = [int.from_bytes(data[8 * i : 8 * i + 8], "little") for i in range(4)]
     reserved = PDPTE_RESERVED | ~int(state.physical_mask)
     if any(entry & 1 and entry & reserved for entry in entries):
@@ -177,6 +180,8 @@ def write_cr4(cpu: Cpu, value: int) -> None:
     """MOV to CR4."""
     state = cpu.state
     check_cr4(cpu, value)
+    if cpu.extension is not None:
+        cpu.extension.check_cr(4, value)
     changed = value ^ int(state.cr4)
     paging = state.cr0 & CR0_PG and not cpu.long_mode
     if paging and value & CR4_PAE and changed & PAE_INPUTS:
@@ -218,9 +223,13 @@ def mov_control(cpu: Cpu, insn: Any, to: bool) -> None:
         value = (
             cpu.environment.task_priority() if number == 8 else int(getattr(state, f"cr{number}"))
         )
+        if cpu.guest is not None:
+            value = cpu.guest.read_cr(number, value, insn)
         set_register(cpu, general, size, value)
         return
     value = get_register(cpu, general, size)
+    if cpu.guest is not None:
+        value = cpu.guest.write_cr(number, value, insn)
     if number == 0:
         write_cr0(cpu, value)
     elif number == 2:
@@ -247,9 +256,8 @@ def mov_debug(cpu: Cpu, insn: Any, to: bool) -> None:
         number += 2
     require_privilege(cpu)
     if state.dr[7] & debug.DR7_GD:
-        state.dr[6] |= debug.ACCESS_DETECTED
-        state.dr[7] &= ~debug.DR7_GD
-        raise Fault(Vector.DB)
+        raise Fault(Vector.DB, NO_ERROR_CODE, debug.ACCESS_DETECTED)
+    ask(cpu, Intercept.DR_WRITE if to else Intercept.DR_READ, insn, number)
     if not to:
         set_register(cpu, general, size, int(state.dr[number]))
         return
@@ -269,7 +277,11 @@ def mov_debug(cpu: Cpu, insn: Any, to: bool) -> None:
 def clts(cpu: Cpu, insn: Any) -> None:
     """CLTS: CR0.TS := 0."""
     require_privilege(cpu)
-    cpu.state.cr0 &= ~CR0_TS
+    state = cpu.state
+    value = int(state.cr0) & ~CR0_TS
+    if cpu.guest is not None:
+        value = cpu.guest.write_cr(0, value, insn)
+    state.cr0 = value
     cpu.refresh()
 
 
@@ -277,6 +289,8 @@ def smsw(cpu: Cpu, insn: Any) -> None:
     """SMSW: CR0 to a register, its low word to memory."""
     check_umip(cpu)
     value = int(cpu.state.cr0)
+    if cpu.guest is not None:
+        value = cpu.guest.read_cr(0, value, insn)
     if insn.op_kind(0) == OpKind.REGISTER:
         set_register(cpu, register_number(insn, 0), operand_bits(insn, 0), value)
     else:
@@ -287,8 +301,10 @@ def lmsw(cpu: Cpu, insn: Any) -> None:
     """LMSW: PE, MP, EM and TS; PE can be set but not cleared."""
     require_privilege(cpu)
     state = cpu.state
-    value = get(cpu, insn, 0, 16) & 15
-    write_cr0(cpu, int(state.cr0) & ~14 | value)
+    value = int(state.cr0) & ~14 | get(cpu, insn, 0, 16) & 15
+    if cpu.guest is not None:
+        value = cpu.guest.write_cr(0, value, insn)
+    write_cr0(cpu, value)
 
 
 def xgetbv(cpu: Cpu, insn: Any) -> None:
@@ -314,6 +330,7 @@ def xsetbv(cpu: Cpu, insn: Any) -> None:
     if not state.cr4 & CR4_OSXSAVE:
         raise Fault(Vector.UD)
     require_privilege(cpu)
+    ask(cpu, Intercept.XSETBV, insn)
     value = int(state.rdx & 0xFFFFFFFF) << 32 | int(state.rax & 0xFFFFFFFF)
     if state.rcx & 0xFFFFFFFF or value & ~cpu.model.xcr0 or not value & 1 or value & 6 == 4:
         raise Fault(Vector.GP, 0)

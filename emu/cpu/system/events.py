@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emu.cpu import debug
-from emu.cpu.errors import Fault, TripleFault
+from emu.cpu.errors import Fault, GuestExit, TripleFault
 from emu.cpu.flags import AC, IF, NT, RF, TF, VM
+from emu.cpu.guest_mode import Event, EventKind
 from emu.cpu.paging import CR0_PE
 from emu.cpu.segments import CONFORMING, DB, PRESENT, UNUSABLE, L, dpl
 from emu.cpu.state import CS, SS, Vector
@@ -44,22 +45,49 @@ INTERRUPT_GATE, TRAP_GATE = 14, 15
 def deliver_exception(cpu: Cpu, fault: Fault) -> None:
     """Deliver an exception; one during delivery becomes #DF or a shutdown by the manual's table."""
     current = fault
+    offer(cpu, current)
     while True:
         try:
-            if current.vector == Vector.PF and current.address is not None:
-                cpu.state.cr2 = current.address
+            load_payload(cpu, current)
             error = current.error if current.vector in WITH_ERROR_CODE else None
-            deliver(cpu, current.vector, error, soft=False)
+            deliver(cpu, Event(EventKind.HARDWARE, current.vector, error, 0, current.address))
         except Fault as second:
+            offer(cpu, second)
+            if current.vector == Vector.DF:
+                shut_down(cpu)
             current = escalate(current, second)
+            if current is not second:
+                offer(cpu, current)
         else:
             return
 
 
+def shut_down(cpu: Cpu) -> None:
+    """An exception while delivering #DF: a triple fault."""
+    if cpu.guest is not None:
+        cpu.guest.triple_fault()
+    raise TripleFault
+
+
+def offer(cpu: Cpu, fault: Fault) -> None:
+    """Let guest mode intercept an exception."""
+    if cpu.guest is not None:
+        cpu.guest.exception(Event.of(fault))
+
+
+def load_payload(cpu: Cpu, fault: Fault) -> None:
+    """CR2 of #PF; DR6 and DR7.GD of #DB."""
+    if fault.address is None:
+        return
+    if fault.vector == Vector.PF:
+        cpu.state.cr2 = fault.address
+    elif fault.vector == Vector.DB:
+        debug.record(cpu.state, fault.address)
+        cpu.state.dr[7] &= ~debug.DR7_GD
+
+
 def escalate(first: Fault, second: Fault) -> Fault:
     """What a fault while delivering another becomes. SDM Vol. 3, Interrupt 8: Double Fault."""
-    if first.vector == Vector.DF:
-        raise TripleFault
     contributory = first.vector in CONTRIBUTORY and second.vector in CONTRIBUTORY
     after_page_fault = first.vector == Vector.PF and (
         second.vector in CONTRIBUTORY or second.vector == Vector.PF
@@ -69,39 +97,44 @@ def escalate(first: Fault, second: Fault) -> Fault:
     return second
 
 
-def deliver_interrupt(cpu: Cpu, vector: int) -> None:
+def deliver_interrupt(cpu: Cpu, vector: int, kind: EventKind = EventKind.EXTERNAL) -> None:
     """Deliver an external interrupt; faults of the delivery have EXT set."""
     try:
-        deliver(cpu, vector, None, soft=False, exception=False)
+        deliver(cpu, Event(kind, vector))
     except Fault as fault:
         deliver_exception(cpu, fault)
 
 
 def deliver_nmi(cpu: Cpu) -> None:
     """Deliver a non-maskable interrupt; NMIs are blocked until the next IRET."""
-    deliver_interrupt(cpu, Vector.NMI)
+    deliver_interrupt(cpu, Vector.NMI, EventKind.NMI)
 
 
-def software_interrupt(cpu: Cpu, vector: int, return_rip: int, checked: bool = True) -> None:
-    """INT n, INT3, INTO: RIP saved is that of the next instruction; the gate's DPL is checked.
+def software_interrupt(cpu: Cpu, event: Event, return_rip: int) -> None:
+    """INT n, INT1, INT3, INTO: RIP saved is that of the next instruction.
 
-    With `checked` False it is INT1, a privileged software exception.
+    The gate's DPL is checked but for INT1, a privileged software exception.
     """
     state = cpu.state
     old = state.rip
+    if cpu.guest is not None and event.kind != EventKind.SOFTWARE:
+        cpu.guest.exception(event)
     state.rip = return_rip
     try:
-        deliver(cpu, vector, None, soft=checked, exception=False)
-    except Fault:
+        deliver(cpu, event)
+    except (Fault, GuestExit):
         state.rip = old
         raise
 
 
-def deliver(cpu: Cpu, vector: int, error: int | None, soft: bool, exception: bool = True) -> None:
+def deliver(cpu: Cpu, event: Event) -> None:
     """Transfer control through the IDT, or the interrupt table of real mode."""
     state = cpu.state
     flags = cpu.rflags
-    if exception and vector in FAULTS_SET_RF:
+    vector, error = event.vector, event.error
+    soft = event.kind in (EventKind.SOFTWARE, EventKind.SOFTWARE_EXCEPTION)
+    cpu.delivering = event
+    if event.kind == EventKind.HARDWARE and vector in FAULTS_SET_RF:
         flags |= RF
     if not state.cr0 & CR0_PE:
         deliver_real(cpu, vector)
@@ -109,6 +142,7 @@ def deliver(cpu: Cpu, vector: int, error: int | None, soft: bool, exception: boo
         deliver_long(cpu, vector, error, soft, flags)
     else:
         deliver_protected(cpu, vector, error, soft, flags)
+    cpu.delivering = None
     cpu.debug_causes = 0
     cpu.halted = False
     cpu.refresh()

@@ -11,6 +11,7 @@ from emu.cpu.decode import MNEMONICS
 from emu.cpu.errors import Fault
 from emu.cpu.flags import AC, ID, IF, IOPL, NT, RF, STATUS, TF, VIF, VIP, VM
 from emu.cpu.flags import DF as DIRECTION
+from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.segments import CONFORMING, DB, PRESENT, L, S, dpl
 from emu.cpu.state import CS, SS, Vector
 from emu.cpu.system import task
@@ -313,6 +314,7 @@ def iret(cpu: Cpu, insn: Any) -> None:
     """IRET, IRETD, IRETQ: return from an interrupt; NMIs are accepted again."""
     width = {"IRET": 2, "IRETD": 4, "IRETQ": 8}[MNEMONICS[insn.mnemonic]]
     state = cpu.state
+    ask(cpu, Intercept.IRET, insn)
     if not state.cr0 & 1:
         iret_real(cpu, width)
     elif state.rflags & VM:
@@ -326,7 +328,8 @@ def iret(cpu: Cpu, insn: Any) -> None:
         cpu.refresh()
     else:
         iret_protected(cpu, width)
-    cpu.nmi_blocked = False
+    if cpu.guest is None or cpu.guest.iret_unblocks():
+        cpu.nmi_blocked = False
 
 
 def new_flags(cpu: Cpu, value: int, width: int) -> int:

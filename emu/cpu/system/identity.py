@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from emu.cpu.decode import MNEMONICS, operand_bits
 from emu.cpu.errors import Fault
 from emu.cpu.flags import CF, STATUS
+from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.models.features import EBX, EDX, FEATURES
 from emu.cpu.models.model import EXTENDED
 from emu.cpu.paging import CR0_PE, CR4_OSXSAVE, CR4_PCE, CR4_PKE, CR4_TSD
 from emu.cpu.state import Vector
 from emu.cpu.system.msr_table import MASK32
-from emu.cpu.system.msrs import XSS, tsc
+from emu.cpu.system.msrs import XSS, guest_tsc
 from emu.cpu.system.operands import WORD, register_number, require_feature, set_register
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def compacted_size(cpu: Cpu, components: int) -> int:
 
 def cpuid(cpu: Cpu, insn: Any) -> None:
     """CPUID: EAX EBX ECX EDX."""
+    ask(cpu, Intercept.CPUID, insn)
     state = cpu.state
     eax, ebx, ecx, edx = cpuid_words(cpu, int(state.rax) & MASK32, int(state.rcx) & MASK32)
     state.rax, state.rbx, state.rcx, state.rdx = eax, ebx, ecx, edx
@@ -91,7 +93,8 @@ def rdtsc(cpu: Cpu, insn: Any) -> None:
     if with_aux:
         require_feature(cpu, "RDTSCP")
     check_tsd(cpu)
-    state, value = cpu.state, tsc(cpu)
+    ask(cpu, Intercept.RDTSCP if with_aux else Intercept.RDTSC, insn)
+    state, value = cpu.state, guest_tsc(cpu)
     state.rax, state.rdx = value & MASK32, value >> 32
     if with_aux:
         state.rcx = state.tsc_aux
@@ -108,6 +111,7 @@ def rdpmc(cpu: Cpu, insn: Any) -> None:
     state = cpu.state
     if state.cpl and state.cr0 & CR0_PE and not state.cr4 & CR4_PCE:
         raise Fault(Vector.GP, 0)
+    ask(cpu, Intercept.RDPMC, insn)
     raise Fault(Vector.GP, 0)
 
 
@@ -115,6 +119,7 @@ def rdpru(cpu: Cpu, insn: Any) -> None:
     """RDPRU: MPERF (ECX 0) and APERF (ECX 1), which count as the TSC does; 0 for others."""
     require_feature(cpu, "RDPRU")
     check_tsd(cpu)
+    ask(cpu, Intercept.RDPRU, insn)
     state = cpu.state
     value = cpu.environment.ticks() if state.rcx & MASK32 < 2 else 0
     state.rax, state.rdx = value & MASK32, value >> 32 & MASK32
@@ -124,6 +129,7 @@ def rdpru(cpu: Cpu, insn: Any) -> None:
 def random(cpu: Cpu, insn: Any) -> None:
     """RDRAND, RDSEED: a number of a fixed sequence (splitmix64), CF 1: always available."""
     require_feature(cpu, MNEMONICS[insn.mnemonic])
+    ask(cpu, Intercept[MNEMONICS[insn.mnemonic]], insn)
     cpu.sequence = cpu.sequence + 0x9E37_79B9_7F4A_7C15 & WORD
     value = cpu.sequence
     value = (value ^ value >> 30) * 0xBF58_476D_1CE4_E5B9 & WORD

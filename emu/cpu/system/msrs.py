@@ -15,7 +15,7 @@ from emu.cpu.system.operands import WORD, is_base, require_privilege
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
 
-TSC_ADJUST, XSS = 0x3B, 0xDA0
+TSC, TSC_ADJUST, XSS = 0x10, 0x3B, 0xDA0
 EFER_LMSLE, EFER_FFXSR = 1 << 13, 1 << 14
 # memory types that PAT and the MTRRs know. SDM Vol. 3, Memory Cache Control
 MTRR_TYPES, PAT_TYPES = frozenset((0, 1, 4, 5, 6)), frozenset((0, 1, 4, 5, 6, 7))
@@ -43,8 +43,18 @@ def tsc(cpu: Cpu) -> int:
     return cpu.environment.ticks() + int(cpu.state.tsc_offset) & WORD
 
 
+def guest_tsc(cpu: Cpu) -> int:
+    """The time-stamp counter as software sees it: guest mode may offset and scale it."""
+    value = tsc(cpu)
+    return value if cpu.guest is None else cpu.guest.tsc(value) & WORD
+
+
 def read_msr(cpu: Cpu, index: int) -> int:
     """The value of an MSR; raises Refused."""
+    if cpu.extension is not None:
+        found = cpu.extension.read_msr(index)
+        if found is not None:
+            return found
     if index in X2APIC:
         value = cpu.environment.read_apic_msr(index)
         if value is None:
@@ -78,6 +88,8 @@ def read_msr(cpu: Cpu, index: int) -> int:
 
 def write_msr(cpu: Cpu, index: int, value: int) -> None:
     """Write an MSR; raises Refused."""
+    if cpu.extension is not None and cpu.extension.write_msr(index, value):
+        return
     if index in X2APIC:
         if not cpu.environment.write_apic_msr(index, value):
             raise Refused
@@ -256,8 +268,11 @@ def rdmsr(cpu: Cpu, insn: Any) -> None:
     """RDMSR: EDX:EAX := MSR[ECX]."""
     require_privilege(cpu)
     state = cpu.state
+    index = int(state.rcx) & MASK32
     try:
-        value = read_msr(cpu, int(state.rcx) & MASK32)
+        value = None if cpu.guest is None else cpu.guest.read_msr(index)
+        if value is None:
+            value = guest_tsc(cpu) if index == TSC else read_msr(cpu, index)
     except Refused:
         raise Fault(Vector.GP, 0) from None
     state.rax, state.rdx = value & MASK32, value >> 32
@@ -267,9 +282,11 @@ def wrmsr(cpu: Cpu, insn: Any) -> None:
     """WRMSR: MSR[ECX] := EDX:EAX."""
     require_privilege(cpu)
     state = cpu.state
+    index = int(state.rcx) & MASK32
     value = (int(state.rdx) & MASK32) << 32 | int(state.rax) & MASK32
     try:
-        write_msr(cpu, int(state.rcx) & MASK32, value)
+        if cpu.guest is None or not cpu.guest.write_msr(index, value):
+            write_msr(cpu, index, value)
     except Refused:
         raise Fault(Vector.GP, 0) from None
 

@@ -9,6 +9,7 @@ from emu.cpu import debug
 from emu.cpu.decode import IMMEDIATES, MNEMONICS, STRINGS, operand_bits
 from emu.cpu.errors import Fault
 from emu.cpu.flags import DF, VM
+from emu.cpu.guest_mode import PortAccess
 from emu.cpu.paging import CR0_PE, CR4_DE, WRITE
 from emu.cpu.registers import SEGMENTS
 from emu.cpu.segments import UNUSABLE
@@ -55,11 +56,28 @@ def port_of(cpu: Cpu, insn: Any, position: int) -> int:
     return int(cpu.state.rdx) & 0xFFFF
 
 
+def is_immediate(insn: Any, position: int) -> bool:
+    """Whether the port is an immediate byte."""
+    return insn.op_kind(position) in IMMEDIATES
+
+
+def linear_of(cpu: Cpu, seg: int, offset: int) -> int:
+    """Linear address of seg:offset, unchecked."""
+    return int(cpu.state.linear_base[seg]) + offset & int(cpu.state.linear_mask)
+
+
+def ask_port(cpu: Cpu, insn: Any, access: PortAccess) -> None:
+    """Let guest mode intercept IN and OUT."""
+    if cpu.guest is not None:
+        cpu.guest.port(access, insn)
+
+
 def port_in(cpu: Cpu, insn: Any) -> None:
     """IN: AL, AX or EAX from a port."""
     bits = operand_bits(insn, 0)
     port = port_of(cpu, insn, 1)
     check_permission(cpu, port, bits // 8)
+    ask_port(cpu, insn, PortAccess(port, bits // 8, True, immediate=is_immediate(insn, 1)))
     note_breakpoints(cpu, port, bits // 8)
     set_register(cpu, 0, bits, cpu.environment.port_read(port, bits // 8))
 
@@ -69,6 +87,7 @@ def port_out(cpu: Cpu, insn: Any) -> None:
     bits = operand_bits(insn, 1)
     port = port_of(cpu, insn, 0)
     check_permission(cpu, port, bits // 8)
+    ask_port(cpu, insn, PortAccess(port, bits // 8, False, immediate=is_immediate(insn, 0)))
     note_breakpoints(cpu, port, bits // 8)
     cpu.environment.port_write(port, bits // 8, get_register(cpu, 0, bits))
 
@@ -88,7 +107,12 @@ def string(cpu: Cpu, insn: Any) -> None:
     check_permission(cpu, port, size)
     rounds = 0
     while not repeats or get_register(cpu, 1, width):
-        linear = linear_at(cpu, seg, get_register(cpu, number, width), size, reads)
+        offset = get_register(cpu, number, width)
+        if cpu.guest is not None:
+            linear = linear_of(cpu, seg, offset)
+            access = PortAccess(port, size, reads, True, repeats, False, linear, seg, width)
+            cpu.guest.port(access, insn)
+        linear = linear_at(cpu, seg, offset, size, reads)
         if reads:
             cpu.pieces(
                 linear, size, WRITE, False

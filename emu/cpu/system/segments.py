@@ -10,6 +10,7 @@ from iced_x86 import OpKind
 from emu.cpu.decode import MNEMONICS, operand_bits
 from emu.cpu.errors import Fault
 from emu.cpu.flags import ZF
+from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.paging import CR4_UMIP
 from emu.cpu.registers import REGISTERS
 from emu.cpu.segments import (
@@ -118,6 +119,7 @@ def check_umip(cpu: Cpu) -> None:
 def load_table(cpu: Cpu, insn: Any) -> None:
     """LGDT, LIDT."""
     require_privilege(cpu)
+    ask(cpu, Intercept[MNEMONICS[insn.mnemonic]], insn)
     long = cpu.mode.bits == 64
     width = 10 if long else 6
     linear = memory_address(cpu, insn, width)
@@ -136,6 +138,7 @@ def load_table(cpu: Cpu, insn: Any) -> None:
 def store_table(cpu: Cpu, insn: Any) -> None:
     """SGDT, SIDT."""
     check_umip(cpu)
+    ask(cpu, Intercept[MNEMONICS[insn.mnemonic]], insn)
     width = 8 if cpu.mode.bits == 64 else 4
     state = cpu.state
     if MNEMONICS[insn.mnemonic] == "SGDT":
@@ -152,6 +155,7 @@ def lldt(cpu: Cpu, insn: Any) -> None:
     if not protected(cpu):
         raise Fault(Vector.UD)
     require_privilege(cpu)
+    ask(cpu, Intercept[MNEMONICS[insn.mnemonic]], insn)
     selector = get(cpu, insn, 0, 16)
     state = cpu.state
     if is_null(selector):
@@ -166,6 +170,7 @@ def ltr(cpu: Cpu, insn: Any) -> None:
     if not protected(cpu):
         raise Fault(Vector.UD)
     require_privilege(cpu)
+    ask(cpu, Intercept[MNEMONICS[insn.mnemonic]], insn)
     selector = get(cpu, insn, 0, 16)
     if is_null(selector):
         raise Fault(Vector.GP, 0)
@@ -204,6 +209,7 @@ def store_system(cpu: Cpu, insn: Any) -> None:
     if not protected(cpu):
         raise Fault(Vector.UD)
     check_umip(cpu)
+    ask(cpu, Intercept[MNEMONICS[insn.mnemonic]], insn)
     seg = LDTR if MNEMONICS[insn.mnemonic] == "SLDT" else TR
     value = int(cpu.state.selector[seg])
     if insn.op_kind(0) == OpKind.REGISTER:

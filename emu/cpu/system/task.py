@@ -35,7 +35,7 @@ from emu.cpu.system.operands import push
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
 
-JUMP, CALL, RETURN = "JMP", "CALL", "IRET"
+JUMP, CALL, RETURN, GATE = "JMP", "CALL", "IRET", "GATE"
 # segment selectors in the order of the TSS
 TSS_SEGMENTS = (0, CS, SS, 3, 4, 5)
 AVAILABLE = (TSS16, TSS32)
@@ -59,7 +59,10 @@ def tss_descriptor(cpu: Cpu, selector: int, external: int, busy: bool) -> int:
 
 def task_gate(cpu: Cpu, selector: int, external: int, error: int | None) -> None:
     """An interrupt through a task gate: a nested task, with the error code on its stack."""
-    switch(cpu, selector, tss_descriptor(cpu, selector, external, False), CALL)
+    descriptor = tss_descriptor(cpu, selector, external, False)
+    if cpu.guest is not None:
+        cpu.guest.task_switch(selector, GATE, cpu.delivering)
+    switch(cpu, selector, descriptor, CALL)
     if error is not None:
         push(cpu, [error], 4 if cpu.state.segment_rights[TR] & 8 else 2)
 
@@ -67,6 +70,8 @@ def task_gate(cpu: Cpu, selector: int, external: int, error: int | None) -> None
 def jump_or_call(cpu: Cpu, selector: int, descriptor: int, how: str) -> None:
     """JMP or CALL to a TSS descriptor or a task gate, whose level has been checked."""
     state = cpu.state
+    if cpu.guest is not None:
+        cpu.guest.task_switch(selector, how, None)
     saved = state.rip
     state.rip = cpu.next_rip
     try:
@@ -83,6 +88,8 @@ def return_to_previous(cpu: Cpu) -> None:
     state = cpu.state
     selector = cpu.read(state.segment_base[TR], 2, implicit=True)
     descriptor = tss_descriptor(cpu, selector, 0, True)
+    if cpu.guest is not None:
+        cpu.guest.task_switch(selector, RETURN, None)
     state.rip = cpu.next_rip
     switch(cpu, selector, descriptor, RETURN)
     cpu.next_rip = int(state.rip)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from emu.cpu.decode import MNEMONICS
 from emu.cpu.errors import Fault
+from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.models.model import INTEL, PKRU, SSE, X87, YMM
 from emu.cpu.paging import CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, WRITE
 from emu.cpu.state import Vector
@@ -224,6 +225,7 @@ def xsave(cpu: Cpu, insn: Any) -> None:
     check_xsave(cpu)
     if plain == "XSAVES":
         require_privilege(cpu)
+        ask(cpu, Intercept.XSAVES, insn)
     wanted = requested(cpu, plain == "XSAVES")
     linear = area(cpu, insn, EXTENDED_REGION, True, 64)
     compacted = plain in ("XSAVEC", "XSAVES")
@@ -264,6 +266,7 @@ def xrstor(cpu: Cpu, insn: Any) -> None:
     check_xsave(cpu)
     if supervisor:
         require_privilege(cpu)
+        ask(cpu, Intercept.XRSTORS, insn)
     wanted = requested(cpu, supervisor)
     linear = area(cpu, insn, EXTENDED_REGION, False, 64)
     data = cpu.read_bytes(linear, EXTENDED_REGION)
