@@ -15,6 +15,7 @@ from emu.cpu.code import CodeCache, Mode
 from emu.cpu.environment import Environment
 from emu.cpu.errors import Fault, GuestExit, TripleFault
 from emu.cpu.flags import AC, IF, RESERVED_ONE, RF, TF, VM, set_status_flags, status_flags
+from emu.cpu.linear import LinearMemory
 from emu.cpu.models import MODELS, Model
 from emu.cpu.paging import (
     CR0_AM,
@@ -26,13 +27,9 @@ from emu.cpu.paging import (
     CR4_OSFXSR,
     CR4_OSXSAVE,
     EFER_LMA,
-    IMPLICIT,
     NO_PAGE,
-    USER_ACCESS,
-    WRITE,
 )
 from emu.cpu.plain import run_records
-from emu.cpu.second_level import NO_LINEAR
 from emu.cpu.segments import cache_segments
 from emu.cpu.state import (
     CPU,
@@ -73,7 +70,7 @@ class Stop(Enum):
     SHUTDOWN = "triple fault"
 
 
-class Cpu:
+class Cpu(LinearMemory):
     """A logical processor over `memory`; processors of one machine share `code`."""
 
     def __init__(
@@ -316,96 +313,6 @@ class Cpu:
         """Let writes to a guest-physical page take the slow path: it holds decoded code."""
         tlb = self.record["dtlb_area"].reshape(-1, 4)
         tlb[tlb[:, 3] == np.uint64(page * PAGE_SIZE), 1] = ODD
-
-    # memory as instructions in plain Python see it
-
-    def translate(self, linear: int, access_bits: int) -> int:
-        """Physical address of `linear`; a page fault is raised as `Fault`."""
-        state = self.state
-        while (page := self._walk(state.address, linear, access_bits)) == NO_PAGE:
-            self.refused()
-        return int(page & ~0xFFF | linear & 0xFFF)
-
-    def refused(self) -> None:
-        """A walk failed: raise its fault, or let guest mode deal with its second level."""
-        state = self.state
-        code, state.exit_code = state.exit_code, 0
-        if code != Exit.SECOND_LEVEL:
-            raise Fault(int(state.exit_vector), int(state.exit_error), int(state.exit_address))
-        self.second_level_fault()
-
-    def second_level_fault(self) -> None:
-        """Let guest mode deal with what its second level refused."""
-        from emu.cpu.guest_mode import SecondLevelFault  # noqa: PLC0415 - it knows this module
-
-        state = self.state
-        assert self.guest is not None
-        self.guest.second_level_fault(
-            SecondLevelFault(
-                state.second_level_kind,
-                state.second_level_gpa,
-                state.second_level_linear,
-                state.second_level_access,
-                state.second_level_rights,
-            )
-        )
-
-    def physical(self, gpa: int, access_bits: int = NO_LINEAR, linear: int = 0) -> int:
-        """Physical address of a guest-physical one: through the second level in guest mode."""
-        state = self.state
-        if not state.second_level:
-            return gpa
-        while (page := self._second_level(state.address, gpa, linear, access_bits)) == NO_PAGE:
-            self.refused()
-        return int(page & ~0xFFF | gpa & 0xFFF)
-
-    def read_guest(self, gpa: int, count: int) -> bytes:
-        """Bytes at a guest-physical address, inside one page."""
-        return bytes(self.memory.read(self.physical(gpa), count))
-
-    def trap_page(self, frame: int | None, bus: Any = None) -> None:
-        """Let `bus` answer for accesses to a physical page; None: none is trapped."""
-        self.state.trapped_frame = WORD if frame is None else frame
-        self.bus = self.memory if frame is None else bus
-        access.BUSES[self.state.address] = self.bus
-
-    def read(self, linear: int, count: int, implicit: bool = False) -> int:
-        """A little-endian value at a linear address; `implicit` accesses are the supervisor's."""
-        return int.from_bytes(self.read_bytes(linear, count, implicit), "little")
-
-    def write(self, linear: int, value: int, count: int, implicit: bool = False) -> None:
-        """Write a little-endian value at a linear address."""
-        data = (value & ((1 << 8 * count) - 1)).to_bytes(count, "little")
-        self.write_bytes(linear, data, implicit)
-
-    def read_bytes(self, linear: int, count: int, implicit: bool = False) -> bytes:
-        """Bytes at a linear address."""
-        return b"".join(
-            self.bus.read(gpa, size) for gpa, size in self.pieces(linear, count, 0, implicit)
-        )
-
-    def write_bytes(self, linear: int, data: bytes, implicit: bool = False) -> None:
-        """Write bytes at a linear address; nothing is written when a page of it faults."""
-        for gpa, size in self.pieces(linear, len(data), WRITE, implicit):
-            self.bus.write(gpa, data[:size])
-            data = data[size:]
-
-    def pieces(
-        self, linear: int, count: int, access_bits: int, implicit: bool
-    ) -> list[tuple[int, int]]:
-        """Physical pieces of a linear range, all translated before any is used."""
-        state = self.state
-        if implicit:
-            access_bits |= IMPLICIT
-        elif state.cpl == 3:
-            access_bits |= USER_ACCESS
-        found = []
-        while count:
-            linear &= state.linear_mask if not self.long_mode else WORD
-            size = min(count, PAGE_SIZE - linear % PAGE_SIZE)
-            found.append((self.translate(linear, access_bits), size))
-            linear, count = linear + size, count - size
-        return found
 
     # what the code cache asks
 
