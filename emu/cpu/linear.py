@@ -1,4 +1,4 @@
-"""Memory as instructions in plain Python see it: by linear address, through both levels of paging."""
+"""Memory by linear address, through both levels of paging, as plain Python sees it."""
 
 from __future__ import annotations
 
