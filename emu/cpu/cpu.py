@@ -57,6 +57,10 @@ KEPT_BY_INIT = (
     "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "tsc_offset",
     "sysenter_cs", "sysenter_esp", "sysenter_eip",
 )  # fmt: skip
+VECTORS_AND_X87 = (
+    "zmm", "mxcsr", "st_mantissa", "st_exponent", "fcw", "fsw", "ftw", "fop", "fip", "fdp",
+    "fcs", "fds",
+)  # fmt: skip
 ODD = np.uint64(1)
 NOTHING: frozenset[str] = frozenset()
 
@@ -104,6 +108,7 @@ class Cpu(LinearMemory):
         self.stopping = False
         self.yielding = False
         self.idle = 0  # ticks that passed without an instruction
+        self.excepted = False  # an exception was raised, which takes a tick
         self.debug_causes = 0  # of #DB, held back by MOV SS
         self.untraced = False  # the instruction ended in a handler: no single-step trap
         self.inhibits = False  # the system instruction inhibits events for one more
@@ -119,7 +124,6 @@ class Cpu(LinearMemory):
         self.delivering: Event | None = None
         self.bus: Any = memory  # what answers for memory, as plain Python accesses it
         self.acknowledge: Callable[[], int] | None = None
-        self.before_instruction: Callable[[Cpu], None] | None = None
         access.BUSES[self.state.address] = memory
         state = self.state
         address, places = state.address, CPU.places
@@ -147,7 +151,7 @@ class Cpu(LinearMemory):
     def reset(self) -> None:
         """The state after RESET. SDM Vol. 3, Processor State After Reset."""
         state = self.state
-        for name in ("gpr", "dr"):
+        for name in ("gpr", "dr", *VECTORS_AND_X87):
             self.record[name] = 0
         for name in ("cr2", "cr3", "cr4", "cr8", "efer", "pkru", "pkrs"):
             setattr(state, name, 0)
@@ -159,6 +163,7 @@ class Cpu(LinearMemory):
         state.xcr0 = 1
         state.mxcsr = 0x1F80
         state.fcw = 0x40
+        state.ftw = 0xFF  # every register holds +0.0
         state.dr[6], state.dr[7] = 0xFFFF0FF0, 0x400
         for seg in range(8):
             state.selector[seg] = 0
@@ -192,12 +197,14 @@ class Cpu(LinearMemory):
         SDM Vol. 3, Processor State After Reset.
         """
         state = self.state
-        names = ("mxcsr", "fcw", "fsw", "ftw", "xcr0", *KEPT_BY_INIT)
-        kept = {name: getattr(state, name) for name in names}
+        kept = {name: getattr(state, name) for name in ("xcr0", *KEPT_BY_INIT)}
+        registers = {name: self.record[name].copy() for name in VECTORS_AND_X87}
         msrs, cache_mode = self.msrs, state.cr0 & (CR0_CD | CR0_NW)
         self.reset()
         for name, value in kept.items():
             setattr(state, name, value)
+        for name, value in registers.items():
+            self.record[name] = value
         self.msrs = msrs
         state.cr0 = state.cr0 & ~(CR0_CD | CR0_NW) | cache_mode
         self.refresh()
@@ -361,6 +368,8 @@ class Cpu(LinearMemory):
         while True:
             if self.mode_lost:
                 self.refresh()
+            if self.excepted:
+                self.pass_exception()
             guest = self.guest
             if guest is not None and state.event_pending:
                 guest.before_traps()
@@ -550,6 +559,7 @@ class Cpu(LinearMemory):
         """Deliver an exception that the instruction at RIP raised."""
         from emu.cpu.system.events import deliver_exception  # noqa: PLC0415
 
+        self.excepted = True
         deliver_exception(self, fault)
 
     def debug_trap(self, causes: int) -> None:
@@ -562,6 +572,13 @@ class Cpu(LinearMemory):
         spent = min(ticks, max(int(state.budget) - 1, 0))
         state.budget -= spent
         self.idle += spent
+
+    def pass_exception(self) -> None:
+        """Use up a tick for an exception: handlers that only fault do not make time stand still."""
+        self.excepted = False
+        if self.state.budget:
+            self.state.budget -= 1
+            self.idle += 1
 
     # events
 
