@@ -108,7 +108,7 @@ class Cpu(LinearMemory):
         self.stopping = False
         self.yielding = False
         self.idle = 0  # ticks that passed without an instruction
-        self.excepted = False  # an exception was raised, which takes a tick
+        self.excepted = False  # an exception was delivered, which takes a tick
         self.debug_causes = 0  # of #DB, held back by MOV SS
         self.untraced = False  # the instruction ended in a handler: no single-step trap
         self.inhibits = False  # the system instruction inhibits events for one more
@@ -559,8 +559,8 @@ class Cpu(LinearMemory):
         """Deliver an exception that the instruction at RIP raised."""
         from emu.cpu.system.events import deliver_exception  # noqa: PLC0415
 
-        self.excepted = True
         deliver_exception(self, fault)
+        self.excepted = True
 
     def debug_trap(self, causes: int) -> None:
         """Deliver #DB as a trap: `causes` goes to DR6."""
