@@ -205,20 +205,24 @@ def write_segment_base(cpu: Cpu, row: Msr, value: int) -> None:
     cpu.refresh()
 
 
+EFER_FEATURES = (
+    ("SYSCALL", EFER_SCE),
+    ("LM", EFER_LME | EFER_LMA),
+    ("NX", EFER_NXE),
+    ("SVM", EFER_SVME),
+    ("FFXSR", EFER_FFXSR),
+)
+
+
+def efer_bits(cpu: Cpu) -> int:
+    """The bits of IA32_EFER that this processor has."""
+    return sum(bits for name, bits in EFER_FEATURES if cpu.model.has(name))
+
+
 def write_efer(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_EFER: LME cannot change while paging is on; LMA is the processor's."""
     state = cpu.state
-    allowed = EFER_LMA
-    for name, bits in (
-        ("SYSCALL", EFER_SCE),
-        ("LM", EFER_LME),
-        ("NX", EFER_NXE),
-        ("SVM", EFER_SVME),
-        ("FFXSR", EFER_FFXSR),
-    ):
-        if cpu.model.has(name):
-            allowed |= bits
-    if value & ~allowed:
+    if value & ~(efer_bits(cpu) | EFER_LMA):
         raise Refused
     if (value ^ state.efer) & EFER_LME and state.cr0 & CR0_PG:
         raise Refused
