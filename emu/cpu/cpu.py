@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu.cpu import access, debug, program
+from emu.cpu import access, branch_records, debug, program
 from emu.cpu.code import CodeCache, Mode
 from emu.cpu.environment import Environment
 from emu.cpu.errors import Fault, GuestExit, TripleFault
@@ -31,7 +31,6 @@ from emu.cpu.paging import (
 )
 from emu.cpu.plain import run_records
 from emu.cpu.segments import cache_segments
-from emu.cpu.smm import Smm
 from emu.cpu.state import (
     CPU,
     CS,
@@ -43,6 +42,7 @@ from emu.cpu.state import (
     STRICT,
     SUPERVISOR,
     SUPERVISOR_AC,
+    UOP,
     USER,
     WORD,
     Exit,
@@ -53,7 +53,7 @@ from emu.memory import PhysicalMemory
 if TYPE_CHECKING:
     from emu.cpu.guest_mode import Event, Extension, GuestMode
 
-PAGE_SIZE = 4096
+PAGE_SIZE, MAX_INSTRUCTION = 4096, 15
 KEPT_BY_INIT = (
     "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "tsc_offset",
     "sysenter_cs", "sysenter_esp", "sysenter_eip",
@@ -112,7 +112,9 @@ class Cpu(LinearMemory):
         self.excepted = False  # an exception was delivered, which takes a tick
         self.debug_causes = 0  # of #DB, held back by MOV SS
         self.untraced = False  # the instruction ended in a handler: no single-step trap
-        self.inhibits = False  # the system instruction inhibits events for one more
+        self.inhibits = 0  # STI or MOV_SS: the system instruction inhibits events for one more
+        self.records_branches = False  # DEBUGCTL.LBR, see `branch_records`
+        self.shadowed = False  # the instruction that is stepped over is in such a shadow
         self.monitored: int | None = None
         self.nmi_pending = False
         self.nmi_blocked = False
@@ -124,7 +126,6 @@ class Cpu(LinearMemory):
         self.guest: GuestMode | None = None
         self.delivering: Event | None = None
         self.bus: Any = memory  # what answers for memory, as plain Python accesses it
-        self.smm = Smm()
         self.acknowledge: Callable[[], int] | None = None
         access.BUSES[self.state.address] = memory
         state = self.state
@@ -182,10 +183,10 @@ class Cpu(LinearMemory):
         for name in KEPT_BY_INIT:
             setattr(state, name, 0)
         self.msrs = dict(self.model.msrs)
+        self.records_branches = False
         self.halted = self.nmi_pending = self.nmi_blocked = False
         self.waits_for_sipi = self.init_pending = False
         self.sipi_pending = None
-        self.smm = Smm()
         self.monitored = None
         if self.extension is not None:
             self.extension.reset()
@@ -203,9 +204,7 @@ class Cpu(LinearMemory):
         kept = {name: getattr(state, name) for name in ("xcr0", *KEPT_BY_INIT)}
         registers = {name: self.record[name].copy() for name in VECTORS_AND_X87}
         msrs, cache_mode = self.msrs, state.cr0 & (CR0_CD | CR0_NW)
-        smm = self.smm
         self.reset()
-        self.smm = smm
         for name, value in kept.items():
             setattr(state, name, value)
         for name, value in registers.items():
@@ -252,8 +251,9 @@ class Cpu(LinearMemory):
         else:
             bits = 32 if rights & 1 << 14 else 16
         state.ip_mask = {16: 0xFFFF, 32: 0xFFFFFFFF, 64: WORD}[bits]
-        if bits == 16 and state.cr0 & CR0_PE:
-            state.ip_mask = 0xFFFF
+        if bits == 16 and state.segment_limit[CS] > 0xFFFF:
+            # EIP counts in full; with the limit of real mode it wraps
+            state.ip_mask = 0xFFFFFFFF
         state.linear_mask = WORD if bits == 64 else 0xFFFFFFFF
         state.stack_mask = (
             WORD if bits == 64 else 0xFFFFFFFF if state.segment_rights[SS] & 1 << 14 else 0xFFFF
@@ -337,6 +337,21 @@ class Cpu(LinearMemory):
             self.refused()
         return int(frame) // PAGE_SIZE
 
+    def fetched(self) -> bytes:
+        """The bytes at RIP that can be fetched: 15 at most, those of the instruction first."""
+        state = self.state
+        linear = state.rip + state.linear_base[CS] & state.linear_mask
+        data = b""
+        while len(data) < MAX_INSTRUCTION:
+            frame = self._fetch_frame(state.address, linear)
+            if frame == NO_PAGE:
+                state.exit_code = 0
+                break
+            count = min(MAX_INSTRUCTION - len(data), PAGE_SIZE - linear % PAGE_SIZE)
+            data += self.memory.read(int(frame) | linear % PAGE_SIZE, count)
+            linear = linear + count & state.linear_mask
+        return data
+
     def raise_limit(self) -> None:
         """The instruction at RIP runs over the CS limit."""
         raise Fault(Vector.GP, 0)
@@ -393,7 +408,7 @@ class Cpu(LinearMemory):
             if state.rflags & (TF | RF) or state.dr[7] & 0xFF or self.shadow_active():
                 self.step()
                 continue
-            if guest is not None and guest.single_steps:
+            if self.records_branches or (guest is not None and guest.single_steps):
                 self.step()
                 continue
             state.exit_code = 0
@@ -404,6 +419,8 @@ class Cpu(LinearMemory):
         """Leave guest mode: the instruction at hand, if any, has had no effect."""
         if self.held:
             self.state.budget, self.held = self.held, 0
+        if self.shadowed:
+            self.state.shadow_budget, self.shadowed = self.state.budget, False
         self.state.code_write_allowed = 0
         self.state.exit_code = 0
         assert self.guest is not None
@@ -465,6 +482,12 @@ class Cpu(LinearMemory):
 
     def step(self, plain: bool = False) -> None:
         """Run one instruction, compiled or as plain Python; events that it causes are delivered."""
+        self.shadowed = self.shadow_active()
+        self.step_once(plain)
+        self.shadowed = False
+
+    def step_once(self, plain: bool) -> None:
+        """Run one instruction."""
         state = self.state
         trap = state.rflags & TF
         granted = state.budget
@@ -484,6 +507,7 @@ class Cpu(LinearMemory):
             self.raised(fault)
             return
         state.exit_code = 0
+        start, following = int(state.rip), state.rip + UOP(at).length & state.ip_mask
         state.budget = 0
         self.held = granted
         if plain:
@@ -508,6 +532,9 @@ class Cpu(LinearMemory):
         else:
             self.leave_loop()
             return
+        self.shadowed = False
+        if self.records_branches and not self.untraced and state.rip not in (start, following):
+            branch_records.record(self, start)
         traced = trap and not self.untraced
         causes = self.debug_causes | state.breakpoints_hit | (debug.SINGLE_STEP if traced else 0)
         self.debug_causes = 0
@@ -548,7 +575,7 @@ class Cpu(LinearMemory):
 
         state = self.state
         self.next_rip = state.rip + insn.len & state.ip_mask
-        self.inhibits = False
+        self.inhibits = 0
         try:
             run(self, insn)
         except Fault as fault:
@@ -558,7 +585,7 @@ class Cpu(LinearMemory):
         state.budget -= 1
         if self.inhibits:
             state.shadow_budget = state.budget
-            state.shadow_kind = MOV_SS
+            state.shadow_kind = self.inhibits
 
     def raised(self, fault: Fault) -> None:
         """Deliver an exception that the instruction at RIP raised."""
@@ -590,7 +617,6 @@ class Cpu(LinearMemory):
     def update_pending(self) -> None:
         """Let compiled code know whether an event waits for its chance."""
         pending = self.interrupt_pending or self.nmi_pending or self.init_pending
-        pending = pending or self.smm.pending
         if self.guest is not None:
             pending = pending or self.sipi_pending is not None or self.guest.pending()
         self.state.event_pending = int(pending)
@@ -604,7 +630,7 @@ class Cpu(LinearMemory):
         guest, extension = self.guest, self.extension
         if not (self.halted or self.waits_for_sipi):
             return False
-        if self.init_acceptable() or self.smi_acceptable():
+        if self.init_pending and not (extension is not None and extension.blocks_init()):
             return False
         if guest is not None and (guest.pending() or self.sipi_pending is not None):
             return False
@@ -618,34 +644,15 @@ class Cpu(LinearMemory):
             return False
         return not (self.interrupt_pending and guest.accepts_interrupt())
 
-    def smi_acceptable(self) -> bool:
-        """Whether an SMI is pending and not blocked: by SMM, wait-for-SIPI, a shadow, GIF."""
-        smm, extension = self.smm, self.extension
-        if not smm.pending or smm.active or self.waits_for_sipi or self.shadow_active():
-            return False
-        return extension is None or not extension.blocks_events()
-
-    def init_acceptable(self) -> bool:
-        """Whether an INIT is pending and not blocked: by SMM or the extension."""
-        if not self.init_pending or self.smm.active:
-            return False
-        return self.extension is None or not self.extension.blocks_init()
-
     def take_event(self) -> bool:
         """Deliver the event of highest priority that is pending and can be taken.
 
         SDM Vol. 3, Prioritization of Concurrent Events.
         """
-        from emu.cpu.system import smm  # noqa: PLC0415 - these import this module
         from emu.cpu.system.events import deliver_interrupt, deliver_nmi  # noqa: PLC0415
 
         guest, extension = self.guest, self.extension
-        if self.smi_acceptable():
-            if guest is not None:
-                guest.smi()
-            smm.enter(self)
-            return True
-        if self.init_acceptable():
+        if self.init_pending and not (extension is not None and extension.blocks_init()):
             if guest is not None:
                 guest.init()
             self.init_reset()

@@ -44,8 +44,5 @@ class Environment:
         """What a PAUSE takes."""
         return 1
 
-    def smm(self, active: bool) -> None:
-        """The processor entered system-management mode, or left it."""
-
     def initialised(self) -> None:
         """The processor took an INIT."""

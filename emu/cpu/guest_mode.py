@@ -58,7 +58,7 @@ class Intercept(Enum):
     STR = auto()
     LLDT = auto()
     LTR = auto()
-    DR_READ = auto()  # value: number of the debug register
+    DR_READ = auto()  # value: number of the debug register, as encoded
     DR_WRITE = auto()
     INT_N = auto()  # value: vector
     INT1 = auto()
@@ -147,6 +147,10 @@ class GuestMode:
     def write_cr(self, number: int, value: int, insn: Any) -> int:
         """MOV to CR, LMSW, CLTS: what goes to the register when the guest writes `value`."""
         return value
+
+    def write_task_priority(self, value: int) -> bool:
+        """MOV to CR8, checked: whether that is all; False when the local APIC's is written."""
+        return False
 
     def read_msr(self, index: int) -> int | None:
         """RDMSR: the value; None when it is that of the processor."""

@@ -31,6 +31,7 @@ EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE, EFER_SVME = 1, 1 << 8, 1 << 10, 1 << 11,
 # paging-structure entries
 P, RW, US, A, D, PS = 1, 2, 4, 1 << 5, 1 << 6, 1 << 7
 NX = 1 << 63
+PDPTE_RESERVED = 0x1E6  # and the bits above MAXPHYADDR
 
 # what is asked of a translation, and the page-fault error code: the same bits
 WRITE, USER_ACCESS, FETCH = 2, 4, 16
@@ -146,6 +147,9 @@ def walk_wide(cpu: Any, linear: int, access: int) -> int:
         entry = cpu.pdpte[linear >> 30 & 3]
         if entry & P == 0:
             return page_fault(cpu, linear, error_code(cpu, access, 0))
+        # nested paging lets MOV to CR3 and VMRUN load what a walk refuses
+        if entry & (reserved_in_all | NX | PDPTE_RESERVED):
+            return page_fault(cpu, linear, error_code(cpu, access, PROTECTION | RESERVED))
         table = entry & ENTRY_ADDRESS
         shift = 21
     depth = 0

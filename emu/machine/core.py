@@ -17,6 +17,7 @@ from emu.machine.board import Board
 from emu.machine.processor import EntryState, Stop
 
 if TYPE_CHECKING:
+    from emu.cpu.guest_mode import Extension
     from emu.machine.lapic import LocalApic
 
 SEGMENTS = {"es": ES, "cs": CS, "ss": SS, "ds": DS, "fs": FS, "gs": GS, "ldtr": LDTR, "tr": TR}
@@ -26,6 +27,15 @@ STOPS = {
     CpuStop.HALT: Stop.HALT,
     CpuStop.SHUTDOWN: Stop.SHUTDOWN,
 }
+
+
+def extension_of(cpu: Cpu) -> Extension | None:
+    """The virtualization extension that the model has."""
+    if cpu.model.has("SVM"):
+        from emu.svm.extension import Svm  # noqa: PLC0415 - other models need none of it
+
+        return Svm(cpu)
+    return None
 
 
 class Core(Environment):
@@ -41,6 +51,7 @@ class Core(Environment):
     ) -> None:
         self.board, self.index = board, index
         self.cpu = processor(board.memory, code, model, self)
+        self.cpu.extension = extension_of(self.cpu)
         self.cpu.acknowledge = self.acknowledge
         self.cpu.waits_for_sipi = index != 0
         self._running = False
@@ -62,7 +73,6 @@ class Core(Environment):
     def run(self, ticks: int) -> Stop:
         """Run until `ticks` are used up, `stop` is called, or there is nothing to do."""
         before = int(self.cpu.state.retired)
-        self.board.smram.show(self.cpu.smm.active)
         self._running = True
         try:
             reason = STOPS[self.cpu.run(ticks)]
@@ -108,15 +118,7 @@ class Core(Environment):
         self.cpu.update_pending()
 
     def smi(self) -> None:
-        """A system-management interrupt arrived; while one is handled, one more is latched."""
-        self.cpu.smm.pending = True
-        self.cpu.update_pending()
-
-    def flush(self) -> None:
-        """Memory came or went: translations do not hold any more."""
-        self.cpu.flush_tlb()
-        if self._running:
-            self.cpu.stopping = True
+        """A system-management interrupt arrived: there is no SMM, as with SMIs disabled."""
 
     def init(self) -> None:
         """An INIT arrived."""
@@ -197,10 +199,6 @@ class Core(Environment):
     def pause_ticks(self) -> int:
         """What a PAUSE takes."""
         return self.board.config.pause_ticks
-
-    def smm(self, active: bool) -> None:
-        """The processor entered or left system-management mode: SMRAM appears or goes."""
-        self.board.smram.show(active)
 
     def initialised(self) -> None:
         """The processor took an INIT: so does its local APIC; only the others wait for a SIPI."""

@@ -87,20 +87,6 @@ class PhysicalMemory:
             self._drop_code(int(page), 0, PAGE_SIZE)
         self.map[first : first + count] = 0
 
-    def hide(self, gpa: int, size: int) -> NDArray[np.uint64]:
-        """Take memory out of sight: the words of the map with which `reveal` brings it back."""
-        first, count = gpa // PAGE_SIZE, size // PAGE_SIZE
-        for page in np.flatnonzero(self.map[first : first + count] & CODE) + first:
-            self._drop_code(int(page), 0, PAGE_SIZE)
-        words = self.map[first : first + count].copy()
-        self.map[first : first + count] = 0
-        return words
-
-    def reveal(self, gpa: int, words: NDArray[np.uint64]) -> None:
-        """Bring back what `hide` took out of sight."""
-        first = gpa // PAGE_SIZE
-        self.map[first : first + words.size] = words
-
     def add_device(self, gpa: int, size: int, device: Device) -> None:
         """Let `device` answer in a window; it must not overlap memory."""
         self.windows.append(Window(gpa, size, device))
@@ -149,6 +135,18 @@ class PhysicalMemory:
             self._drop_code(gpa // PAGE_SIZE, gpa % PAGE_SIZE, piece)
             ctypes.memmove(host, data[:piece], piece)
             gpa, data = gpa + piece, data[piece:]
+
+    def is_ram(self, gpa: int) -> bool:
+        """Whether the page of `gpa` can be read and written through its host address."""
+        page = gpa // PAGE_SIZE
+        return page < self.pages and bool(self.map[page] & WRITABLE)
+
+    def touch(self, gpa: int, count: int) -> None:
+        """Note that bytes of one page of RAM were written through their host address."""
+        if self.is_ram(gpa):
+            page = gpa // PAGE_SIZE
+            self._drop_code(page, gpa % PAGE_SIZE, count)
+            self.map[page] |= DIRTY
 
     def _drop_code(self, page: int, offset: int, count: int) -> None:
         """Tell the decoders when bytes of a page that they hold are about to change."""

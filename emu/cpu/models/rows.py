@@ -22,8 +22,13 @@ SAPPHIRE_RAPIDS: Final = (*SKYLAKE_X, *names("LA57 PKS RDPID FSRM WBNOINVD"))
 ZEN_3: Final = (
     *BASE,
     *MODERN,
-    *names("RDPID CLZERO XSAVEERPTR RDPRU WBNOINVD MISALIGNSSE SSE4A CR8_LEGACY MMXEXT FSRM"),
+    *names(
+        "RDPID CLZERO XSAVEERPTR RDPRU WBNOINVD MISALIGNSSE SSE4A CR8_LEGACY MMXEXT FSRM",
+        "SVM SKINIT NPT LBRV SVM_LOCK NRIPS TSC_RATE VMCB_CLEAN FLUSH_BY_ASID DECODE_ASSISTS",
+        "PAUSE_FILTER PAUSE_THRESHOLD V_VMSAVE_VMLOAD VGIF GMET",
+    ),
 )
+ZEN_4: Final = (*ZEN_3, *names("LA57 VNMI"))
 
 # SDM Vol. 2, CPUID: deterministic cache parameters, one row a cache, and the TSC's ratio
 SKYLAKE_X_LEAVES: Final[dict[tuple[int, int], Words]] = {
@@ -42,6 +47,7 @@ ZEN_3_LEAVES: Final[dict[tuple[int, int], Words]] = {
     (0x5, 0): (64, 64, 3, 0x11),
     (EXTENDED + 5, 0): (0xFF40FF40, 0xFF40FF40, 0x20080140, 0x20080140),
     (EXTENDED + 6, 0): (0x48002200, 0x68004200, 0x02006140, 0x00809140),
+    (EXTENDED + 0xA, 0): (1, 0x8000, 0, 0),  # SVM revision, number of ASIDs
     (EXTENDED + 0x1D, 0): (0x121, 0x01C0003F, 0x3F, 0),
     (EXTENDED + 0x1D, 1): (0x122, 0x01C0003F, 0x3F, 0),
     (EXTENDED + 0x1D, 2): (0x143, 0x01C0003F, 0x3FF, 2),
@@ -66,6 +72,10 @@ MODELS: Final[dict[str, Model]] = {
         build(
             "zen3", AMD, 0xA00F11, "Nestling Zen 3 class", ZEN_3, ZEN_3_LEAVES,
             AMD_MSRS, 48, 0x10, EXTENDED + 0x21,
+        ),
+        build(
+            "zen4", AMD, 0xA10F11, "Nestling Zen 4 class", ZEN_4, ZEN_3_LEAVES,
+            AMD_MSRS, 52, 0x10, EXTENDED + 0x21,
         ),
         build(
             "minimal", INTEL, 0x600, "Nestling minimal", BASE, {},

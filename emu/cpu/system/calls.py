@@ -13,7 +13,7 @@ from emu.cpu.guest_mode import Event, EventKind, Intercept, ask
 from emu.cpu.models.model import INTEL
 from emu.cpu.paging import CR0_PE, CR4_FSGSBASE, EFER_SCE
 from emu.cpu.plain import run_handler
-from emu.cpu.state import CS, FS, GS, SS, Vector
+from emu.cpu.state import CS, FS, GS, SS, STI, Vector
 from emu.cpu.system.events import software_interrupt
 from emu.cpu.system.operands import (
     get_register,
@@ -226,7 +226,7 @@ def virtual_flags(cpu: Cpu, name: str) -> None:
     if name == "CLI":
         state.rflags &= ~IF
     elif name == "STI":
-        cpu.inhibits = not state.rflags & IF
+        cpu.inhibits = 0 if state.rflags & IF else STI
         state.rflags |= IF
     else:
         width = 4 if name.endswith("D") else 2

@@ -48,8 +48,10 @@ from emu.cpu.paging import (
     CR4_VMXE,
     EFER_LMA,
     EFER_LME,
+    PDPTE_RESERVED,
 )
 from emu.cpu.registers import REGISTERS
+from emu.cpu.second_level import NPT
 from emu.cpu.segments import L
 from emu.cpu.state import CS, NO_ERROR_CODE, Vector
 from emu.cpu.system.operands import (
@@ -92,7 +94,6 @@ CR4_FEATURES = (
     ("PKU", CR4_PKE),
     ("PKS", CR4_PKS),
 )
-PDPTE_RESERVED = 0x1E6  # and the bits above MAXPHYADDR
 PCID = 0xFFF
 CR3_NO_FLUSH = 1 << 63
 # a change of these bits invalidates all translations. SDM Vol. 3, Operations that Invalidate TLBs
@@ -157,7 +158,8 @@ def load_pdptes(cpu: Cpu, cr3: int) -> None:
     data = cpu.read_guest(cr3 & 0xFFFFFFE0, 32)
     entries = [int.from_bytes(data[8 * i : 8 * i + 8], "little") for i in range(4)]
     reserved = PDPTE_RESERVED | ~int(state.physical_mask)
-    if any(entry & 1 and entry & reserved for entry in entries):
+    # nested paging leaves the check to the walk. APM Vol. 2, Legacy PAE Mode
+    if not state.second_level & NPT and any(entry & 1 and entry & reserved for entry in entries):
         raise Fault(Vector.GP, 0)
     for i, entry in enumerate(entries):
         state.pdpte[i] = entry
@@ -241,12 +243,13 @@ def mov_control(cpu: Cpu, insn: Any, to: bool) -> None:
     else:
         if value & ~15:
             raise Fault(Vector.GP, 0)
-        cpu.environment.set_task_priority(value)
+        if cpu.guest is None or not cpu.guest.write_task_priority(value):
+            cpu.environment.set_task_priority(value)
 
 
 def mov_debug(cpu: Cpu, insn: Any, to: bool) -> None:
     """MOV to and from DR0 to DR3, DR6 and DR7; DR4 and DR5 stand for DR6 and DR7 without CR4.DE."""
-    number = register_number(insn, 0 if to else 1)
+    coded = number = register_number(insn, 0 if to else 1)
     general = register_number(insn, 1 if to else 0)
     size = 64 if cpu.mode.bits == 64 else 32
     state = cpu.state
@@ -257,7 +260,7 @@ def mov_debug(cpu: Cpu, insn: Any, to: bool) -> None:
     require_privilege(cpu)
     if state.dr[7] & debug.DR7_GD:
         raise Fault(Vector.DB, NO_ERROR_CODE, debug.ACCESS_DETECTED)
-    ask(cpu, Intercept.DR_WRITE if to else Intercept.DR_READ, insn, number)
+    ask(cpu, Intercept.DR_WRITE if to else Intercept.DR_READ, insn, coded)
     if not to:
         set_register(cpu, general, size, int(state.dr[number]))
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emu.cpu import debug
+from emu.cpu import branch_records, debug
 from emu.cpu.errors import Fault, GuestExit, TripleFault
 from emu.cpu.flags import AC, IF, NT, RF, TF, VM
 from emu.cpu.guest_mode import Event, EventKind
@@ -130,7 +130,7 @@ def software_interrupt(cpu: Cpu, event: Event, return_rip: int) -> None:
 def deliver(cpu: Cpu, event: Event) -> None:
     """Transfer control through the IDT, or the interrupt table of real mode."""
     state = cpu.state
-    flags = cpu.rflags
+    flags, source = cpu.rflags, int(state.rip)
     vector, error = event.vector, event.error
     soft = event.kind in (EventKind.SOFTWARE, EventKind.SOFTWARE_EXCEPTION)
     cpu.delivering = event
@@ -143,6 +143,8 @@ def deliver(cpu: Cpu, event: Event) -> None:
     else:
         deliver_protected(cpu, vector, error, soft, flags)
     cpu.delivering = None
+    if cpu.records_branches:
+        branch_records.record_event(cpu, source, vector)
     cpu.debug_causes = 0
     cpu.halted = False
     cpu.refresh()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from emu.cpu import branch_records
 from emu.cpu.errors import Fault
 from emu.cpu.models.model import AMD, INTEL
 from emu.cpu.paging import CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, EFER_SVME
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 TSC, TSC_ADJUST, XSS = 0x10, 0x3B, 0xDA0
 EFER_LMSLE, EFER_FFXSR = 1 << 13, 1 << 14
+EFER_FEATURES = (
+    ("SYSCALL", EFER_SCE),
+    ("LM", EFER_LME),
+    ("NX", EFER_NXE),
+    ("SVM", EFER_SVME),
+    ("FFXSR", EFER_FFXSR),
+)
 # memory types that PAT and the MTRRs know. SDM Vol. 3, Memory Cache Control
 MTRR_TYPES, PAT_TYPES = frozenset((0, 1, 4, 5, 6)), frozenset((0, 1, 4, 5, 6, 7))
 
@@ -205,24 +213,15 @@ def write_segment_base(cpu: Cpu, row: Msr, value: int) -> None:
     cpu.refresh()
 
 
-EFER_FEATURES = (
-    ("SYSCALL", EFER_SCE),
-    ("LM", EFER_LME | EFER_LMA),
-    ("NX", EFER_NXE),
-    ("SVM", EFER_SVME),
-    ("FFXSR", EFER_FFXSR),
-)
-
-
 def efer_bits(cpu: Cpu) -> int:
     """The bits of IA32_EFER that this processor has."""
-    return sum(bits for name, bits in EFER_FEATURES if cpu.model.has(name))
+    return EFER_LMA | sum(bit for name, bit in EFER_FEATURES if cpu.model.has(name))
 
 
 def write_efer(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_EFER: LME cannot change while paging is on; LMA is the processor's."""
     state = cpu.state
-    if value & ~(efer_bits(cpu) | EFER_LMA):
+    if value & ~efer_bits(cpu):
         raise Refused
     if (value ^ state.efer) & EFER_LME and state.cr0 & CR0_PG:
         raise Refused
@@ -231,6 +230,12 @@ def write_efer(cpu: Cpu, row: Msr, value: int) -> None:
     if (value ^ old) & EFER_NXE:
         cpu.flush_tlb(cpu.tlb_context)
     cpu.refresh()
+
+
+def write_debugctl(cpu: Cpu, row: Msr, value: int) -> None:
+    """IA32_DEBUGCTL: branches are recorded from now on, or no more."""
+    cpu.msrs[row.address] = value
+    branch_records.follow(cpu)
 
 
 def write_xss(cpu: Cpu, row: Msr, value: int) -> None:
@@ -263,6 +268,7 @@ RULES: dict[str, Callable[[Cpu, Msr, int], None]] = {
     "fs": write_segment_base,
     "gs": write_segment_base,
     "efer": write_efer,
+    "debugctl": write_debugctl,
     "xss": write_xss,
     "flush": write_and_flush,
 }

@@ -23,7 +23,7 @@ from emu.cpu.segments import (
     S,
     dpl,
 )
-from emu.cpu.state import LDTR, SS, TR, Vector
+from emu.cpu.state import LDTR, MOV_SS, SS, TR, Vector
 from emu.cpu.system.descriptors import (
     BUSY,
     LDT,
@@ -77,7 +77,7 @@ def mov_to_segment(cpu: Cpu, insn: Any) -> None:
     """MOV Sreg, r/m16: a load of SS inhibits events for one instruction."""
     seg = register_number(insn, 0)
     load_segment_register(cpu, seg, get(cpu, insn, 1, 16))
-    cpu.inhibits = seg == SS
+    cpu.inhibits = MOV_SS if seg == SS else 0
 
 
 def mov_from_segment(cpu: Cpu, insn: Any) -> None:
@@ -95,7 +95,7 @@ def pop(cpu: Cpu, insn: Any) -> None:
     seg = register_number(insn, 0)
     load_segment_register(cpu, seg, peek(cpu, 0, width) & 0xFFFF)
     set_stack_pointer(cpu, cpu.state.rsp + width)
-    cpu.inhibits = seg == SS
+    cpu.inhibits = MOV_SS if seg == SS else 0
 
 
 def load_far_pointer(cpu: Cpu, insn: Any) -> None:

@@ -45,7 +45,13 @@ def machine(bits: int) -> RecordingCpu:
     memory = PhysicalMemory()
     memory.add_ram(0, MEMORY)
     cpu = RecordingCpu(memory)
-    state = cpu.state
+    begin(cpu, bits)
+    return cpu
+
+
+def begin(cpu: Cpu, bits: int) -> None:
+    """Put a processor at CPL 0 with flat segments in one of the modes."""
+    memory, state = cpu.memory, cpu.state
     state.cr4 = CR4_OSFXSR
     if bits == 64:
         identity_tables(memory)
@@ -72,4 +78,3 @@ def machine(bits: int) -> RecordingCpu:
             state.segment_base[seg] = LOW_DATA
     cpu.flush_tlb()
     cpu.refresh()
-    return cpu

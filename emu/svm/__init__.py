@@ -1,0 +1,1 @@
+"""What SVM does in a processor: VMRUN, #VMEXIT, intercepts, virtual interrupts. APM Vol. 2, SVM."""
