@@ -123,8 +123,12 @@ def raw_store(address: int, value: int, size: int) -> None:
 
 @restricted
 def tlb_entry(cpu: Any, linear: int) -> Any:
-    """Where the data TLB keeps the page of `linear`."""
-    return TLB_ENTRY(cpu.dtlb + ((linear >> 12 ^ linear >> 20) & (DTLB_ENTRIES - 1)) * 32)
+    """Where the data TLB keeps the page of `linear`.
+
+    The last page of all has another place than page 0: an operand that wraps around, whose last
+    byte lies in page 0, must not find that page's entry.
+    """
+    return TLB_ENTRY(cpu.dtlb + ((linear >> 12) + (linear >> 20) & (DTLB_ENTRIES - 1)) * 32)
 
 
 # the slow path

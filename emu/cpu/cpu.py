@@ -312,7 +312,7 @@ class Cpu(LinearMemory):
         """Forget the translation of one linear page in the current context."""
         index = linear >> 12
         tlb = self.record["dtlb_area"].reshape(4, 4, -1, 4)[self.tlb_context]
-        tlb[:, (index ^ index >> 8) % tlb.shape[1], :2] = ODD
+        tlb[:, (index + (index >> 8)) % tlb.shape[1], :2] = ODD
         fetch = self.record["itlb_area"].reshape(4, 2, -1, 2)[self.tlb_context]
         fetch[:, index % fetch.shape[1], 0] = ODD
         self.flush_jumps()

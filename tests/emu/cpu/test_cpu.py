@@ -168,6 +168,20 @@ def test_an_opcode_without_semantics_is_named(cpu, monkeypatch):
         cpu.run(10)
 
 
+@pytest.mark.parametrize("size", [2, 4, 8, 16])
+def test_an_operand_that_wraps_around_does_not_reach_beyond_page_0(cpu, size):
+    """What lies before RAM in the host is nobody's: the last page is not mapped here."""
+    store = {2: "668903", 4: "8903", 8: "488903", 16: "0f1103"}[size]
+    cpu.memory.load(CODE, bytes.fromhex("890425 00000000" + store + "f4"))  # mov [0], eax
+    cpu.state.rbx = -1 & (1 << 64) - 1
+    cpu.stop_at_fault = True
+    with pytest.raises(Fault) as stopped:
+        cpu.run(10)
+
+    assert 14 == stopped.value.vector
+    assert 1 == cpu.state.retired
+
+
 def test_writes_are_tracked_by_page(cpu):
     # mov [rbx], eax; hlt
     cpu.memory.load(CODE, bytes.fromhex("8903 f4"))
