@@ -21,6 +21,7 @@ from emu.cpu.paging import (
     CR0_AM,
     CR0_CD,
     CR0_EM,
+    CR0_NE,
     CR0_NW,
     CR0_PE,
     CR0_TS,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from emu.cpu.guest_mode import Event, Extension, GuestMode
 
 PAGE_SIZE, MAX_INSTRUCTION = 4096, 15
+FSW_ES = 1 << 7
 KEPT_BY_INIT = (
     "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "tsc_offset",
     "sysenter_cs", "sysenter_esp", "sysenter_eip",
@@ -284,6 +286,8 @@ class Cpu(LinearMemory):
         lost = state.cr0 & CR0_TS or not state.cr0 & CR0_PE or state.rflags & VM
         if state.cr4 & CR4_OSXSAVE and not lost:
             enabled |= state.xcr0 & 0xE4
+        if state.fsw & FSW_ES and state.cr0 & CR0_NE:
+            enabled &= ~1  # an MMX instruction reports the pending exception
         return int(enabled)
 
     def select_tlb(self) -> None:

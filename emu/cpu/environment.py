@@ -44,5 +44,12 @@ class Environment:
         """What a PAUSE takes."""
         return 1
 
+    def floating_point_error(self) -> bool:
+        """FERR#, for an unmasked x87 exception without CR0.NE; True: IGNNE#, the processor goes on.
+
+        SDM Vol. 1, Software Exception Handling, MS-DOS* Compatibility Sub-mode.
+        """
+        return True
+
     def initialised(self) -> None:
         """The processor took an INIT."""

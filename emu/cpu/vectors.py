@@ -242,19 +242,32 @@ def covers(insn: Instruction) -> Vec | None:
 
 def is_mmx(insn: Instruction) -> bool:
     """Whether an instruction uses MMX registers and no XMM ones."""
-    letters = {
+    letters = register_letters(insn)
+    return insn.mnemonic == Mnemonic.EMMS or ("P" in letters and "X" not in letters)
+
+
+def register_letters(insn: Instruction) -> set[str]:
+    """The register files of the operands."""
+    return {
         REGISTERS[insn.op_register(i)].letter
         for i in range(insn.op_count)
         if insn.op_kind(i) == OpKind.REGISTER and insn.op_register(i) in REGISTERS
     }
-    return insn.mnemonic == Mnemonic.EMMS or ("P" in letters and "X" not in letters)
+
+
+def touches_x87(insn: Instruction) -> bool:
+    """Whether an instruction uses MMX registers, so that pending x87 exceptions come first."""
+    return insn.mnemonic == Mnemonic.EMMS or "P" in register_letters(insn)
 
 
 def allowed(insn: Instruction, enabled: int) -> bool:
     """Whether CR0, CR4 and XCR0 (`enabled`: see `Cpu.vectors`) let a vector instruction run."""
     if insn.encoding == EncodingKind.VEX:
         return bool(enabled & AVX)
-    return bool(enabled & (X87 if is_mmx(insn) else SSE))
+    needed = 0 if is_mmx(insn) else SSE
+    if touches_x87(insn):
+        needed |= X87
+    return enabled & needed == needed
 
 
 def uops(translator: Translator, insn: Instruction, bits: int, row: Vec) -> list[Uop] | None:

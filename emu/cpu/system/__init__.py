@@ -34,6 +34,7 @@ MODULES = (
     "xsave",
     "vectors",
     "frames",
+    "x87",
 )
 
 

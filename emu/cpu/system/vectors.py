@@ -12,6 +12,7 @@ from emu.cpu.errors import Fault, NotImplementedInstruction
 from emu.cpu.flags import VM
 from emu.cpu.paging import CR0_EM, CR0_PE, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE
 from emu.cpu.state import CS, Vector
+from emu.cpu.x87.unit import check_pending
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -31,6 +32,8 @@ def refuse(cpu: Cpu, insn: Any) -> None:
         raise Fault(Vector.UD)
     if state.cr0 & CR0_TS:
         raise Fault(Vector.NM)
+    if vectors.touches_x87(insn):
+        check_pending(cpu)
     data = cpu.read_bytes(state.rip + state.linear_base[CS], insn.len)
     raise NotImplementedInstruction(state.rip, str(insn), data)
 

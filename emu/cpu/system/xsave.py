@@ -14,6 +14,7 @@ from emu.cpu.paging import CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, WRITE
 from emu.cpu.state import Vector
 from emu.cpu.system.msrs import XSS
 from emu.cpu.system.operands import memory_address, require_feature, require_privilege
+from emu.cpu.x87.control import initialise, set_control
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -63,7 +64,6 @@ def restore_x87(cpu: Cpu, data: bytes, wide: bool) -> None:
     """Load x87 state from the first 160 bytes of an area."""
     state = cpu.state
     state.fcw, state.fsw, state.ftw, _, state.fop = struct.unpack_from("<HHBBH", data)
-    state.fcw |= 0x40
     state.fop &= 0x7FF
     if wide:
         state.fip, state.fdp = struct.unpack_from("<QQ", data, 8)
@@ -74,13 +74,13 @@ def restore_x87(cpu: Cpu, data: bytes, wide: bool) -> None:
         place = top + i & 7
         mantissa, exponent = struct.unpack_from("<QH", data, 32 + 16 * i)
         state.st_mantissa[place], state.st_exponent[place] = mantissa, exponent
+    set_control(cpu, int(state.fcw))
 
 
 def init_x87(cpu: Cpu) -> None:
-    """x87 state as after FNINIT."""
+    """x87 state as after FNINIT, and registers of zero."""
+    initialise(cpu)
     state = cpu.state
-    state.fcw, state.fsw, state.ftw, state.fop = 0x37F, 0, 0, 0
-    state.fip = state.fdp = state.fcs = state.fds = 0
     for i in range(8):
         state.st_mantissa[i] = 0
         state.st_exponent[i] = 0
