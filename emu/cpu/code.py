@@ -28,6 +28,8 @@ FALLS = frozenset((FlowControl.NEXT, FlowControl.CONDITIONAL_BRANCH))
 
 
 LONGEST = 16  # micro-operations that one instruction has at most
+PREFIX_UOPS = LONGEST * MAX_BLOCK + 1
+PREFIX = ARENA_UOPS - PREFIX_UOPS  # where in the arena `CodeCache.prefix` copies to
 
 
 class Mode(NamedTuple):
@@ -51,6 +53,7 @@ class CodeCache:
         self.table = np.full(BLOCK_ENTRIES * 2, NO_KEY, np.uint64)
         self.arena_store = mmap.mmap(-1, ARENA_UOPS * UOP.size)
         self.arena = np.frombuffer(self.arena_store, np.uint8)
+        self.records = self.arena.view(UOP.dtype)
         self.used = 0
         self.blocks: dict[int, dict[int, int]] = {}  # page -> key -> address
         self.singles: dict[int, dict[int, int]] = {}  # the same for blocks of one instruction
@@ -126,7 +129,7 @@ class CodeCache:
         key = gpa | slot << MODE_SHIFT
         if limit == 1 and key in self.singles.get(gpa // PAGE_SIZE, ()):
             return self.singles[gpa // PAGE_SIZE][key]
-        if self.used + LONGEST * MAX_BLOCK + 2 > ARENA_UOPS:
+        if self.used + LONGEST * MAX_BLOCK + 2 > PREFIX:
             self.flush()
             slot = self.mode_slot(mode)
             cpu.refresh()
@@ -189,7 +192,7 @@ class CodeCache:
                 if not single and insn.flow_control in DIRECT and uop is uops[-1]:
                     links.append((base + len(records), uop.imm))
                 records += pack(uop, length, offset, left)
-            if uops[-1].number == self.translator.system:
+            if uops[-1].number in self.translator.python:
                 self.instructions[base + len(records) - UOP.size] = insn
             offset += length
         if not ends or pieces[-1][1].flow_control in FALLS:
@@ -216,6 +219,22 @@ class CodeCache:
         for place in self.pending.get(page, {}).pop(key, ()):
             set_word(place + UOP.places["link"].offset, base)
         return base
+
+    def prefix(self, block: int, count: int) -> int:
+        """A copy of the first `count` instructions of a longer block, valid until the next one."""
+        first = (block - self.arena.ctypes.data) // UOP.size
+        records = self.records[first : first + PREFIX_UOPS]
+        rest = int(records["left"][0]) + 1 - count
+        length = int(np.argmax(records["left"] < rest))
+        copy = self.records[PREFIX : PREFIX + length + 1]
+        copy[:length] = records[:length]
+        copy["left"][:length] -= rest
+        offset = int(copy["offset"][length - 1]) + int(copy["length"][length - 1])
+        stop = Uop(self.translator.handlers["stop_at_0"], offset)
+        copy[length : length + 1].view(np.uint8)[:] = np.frombuffer(
+            self.translator.pack(stop, 0, offset & 0xFFF, 0), np.uint8
+        )
+        return int(self.arena.ctypes.data) + PREFIX * UOP.size
 
     def link(self, page: int, slot: int, links: list[tuple[int, int]]) -> None:
         """Let direct branches inside the page lead to their blocks, now or once those exist."""

@@ -66,6 +66,7 @@ VECTORS_AND_X87 = (
 )  # fmt: skip
 ODD = np.uint64(1)
 NOTHING: frozenset[str] = frozenset()
+RETURN = frozenset(("IRETQ",))  # guest mode decides what it does to NMIs: plain Python asks
 
 
 class Stop(Enum):
@@ -119,7 +120,6 @@ class Cpu(LinearMemory):
         self.shadowed = False  # the instruction that is stepped over is in such a shadow
         self.monitored: int | None = None
         self.nmi_pending = False
-        self.nmi_blocked = False
         self.interrupt_pending = False
         self.waits_for_sipi = False
         self.init_pending = False
@@ -240,6 +240,15 @@ class Cpu(LinearMemory):
         self.state.rflags = value & ~0x8D5
 
     @property
+    def nmi_blocked(self) -> bool:
+        """Whether NMIs wait for an IRET."""
+        return bool(self.state.nmi_blocked)
+
+    @nmi_blocked.setter
+    def nmi_blocked(self, blocked: bool) -> None:
+        self.state.nmi_blocked = int(blocked)
+
+    @property
     def long_mode(self) -> bool:
         """Whether the processor is in IA-32e mode: 64-bit or compatibility."""
         return bool(self.state.efer & EFER_LMA)
@@ -269,7 +278,7 @@ class Cpu(LinearMemory):
             0 if bits == 64 else state.segment_limit[CS],
             self.vectors(),
             self.space,
-            NOTHING if self.guest is None else self.guest.trapped,
+            NOTHING if self.guest is None else self.guest.trapped | RETURN,
         )
         slot = self.code.mode_slot(self.mode)
         state.mode_slot = slot
@@ -447,7 +456,7 @@ class Cpu(LinearMemory):
             self.raised(Fault(state.exit_vector, state.exit_error, state.exit_address))
         elif code == Exit.BUDGET:
             if state.budget:
-                self.step()
+                self.finish()
         elif code in (Exit.MMIO, Exit.CODE_WRITE):
             self.step_apart(code)
         elif code == Exit.SECOND_LEVEL:
@@ -469,15 +478,37 @@ class Cpu(LinearMemory):
         if not self.memory.map[gpa // PAGE_SIZE]:
             self.step()
 
-    def single(self) -> int:
-        """Decode the one instruction at RIP; the address of its first record."""
+    def fetch_address(self) -> int:
+        """The guest-physical address of the instruction at RIP, whose page becomes current."""
         state = self.state
         linear = state.rip + state.linear_base[CS] & state.linear_mask
         while (frame := self._fetch_frame(state.address, linear)) == NO_PAGE:
             self.refused()
         state.page_base = state.rip - (linear & 0xFFF) & WORD
-        gpa = int(frame) | linear & 0xFFF
-        return self.code.decode(self, gpa, self.mode, state.mode_slot, 1)
+        return int(frame) | linear & 0xFFF
+
+    def single(self) -> int:
+        """Decode the one instruction at RIP; the address of its first record."""
+        return self.code.decode(self, self.fetch_address(), self.mode, self.state.mode_slot, 1)
+
+    def finish(self) -> None:
+        """Run as many instructions of the block at RIP as the budget is short of the whole."""
+        state = self.state
+        try:
+            gpa = self.fetch_address()
+            block = self.code.lookup(gpa, state.mode_slot)
+            if not block:
+                block = self.code.decode(self, gpa, self.mode, state.mode_slot)
+        except Fault as fault:
+            self.raised(fault)
+            return
+        if not self.memory.map[gpa // PAGE_SIZE]:
+            self.step()
+        elif UOP(block).left >= state.budget:
+            at = self.code.prefix(block, int(state.budget))
+            state.budget = state.exit_code = 0
+            self.program.enter_at(state.address, at)
+            self.leave_loop()
 
     def used(self) -> int:
         """The part of the slice that is used up before the current instruction."""

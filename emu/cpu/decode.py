@@ -21,7 +21,7 @@ from iced_x86 import (
 )
 
 from emu.cpu import vector_builders, vectors
-from emu.cpu.insns.rows import Insn, handler_name
+from emu.cpu.insns.rows import Insn, handler_name, handlers
 from emu.cpu.program import program, rows
 from emu.cpu.registers import ADDRESS_REGISTERS, REGISTERS, SEGMENTS
 from emu.cpu.state import ADDRESS_REGISTER, FS, UOP, ZERO_REGISTER
@@ -101,6 +101,8 @@ class Translator:
                 self.rows.setdefault(row.mnemonic, []).append(row)
         self.templates: dict[tuple[int, ...], Template] = {}
         self.system = self.handlers["system_0"]
+        names = [h.name for rs in self.rows.values() for r in rs if r.python for h in handlers(r)]
+        self.python = frozenset((self.system, *(self.handlers[name] for name in names)))
         self.accesses = InstructionInfoFactory()
 
     def template(self, insn: Instruction, bits: int, vm86: bool) -> Template:
@@ -166,7 +168,8 @@ class Translator:
         if number is None:
             return python
         memory = MemorySizeInfo(insn.memory_size).size if "M" in letters else 0
-        return Template(number, letters, uop_before, memory, insn.flow_control not in NEXT)
+        ends = row.python or insn.flow_control not in NEXT
+        return Template(number, letters, uop_before, memory, ends)
 
     def address_uop(self, insn: Instruction, bits: int) -> int:
         """The micro-operation that computes the address of the memory operand."""

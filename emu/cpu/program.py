@@ -29,6 +29,7 @@ FAMILIES = (
     "decimal",
     "pairs",
     "flagops",
+    "privileged",
     "sse_moves",
     "sse_integer",
     "sse_shuffle",

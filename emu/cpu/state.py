@@ -138,6 +138,7 @@ FIELDS = (
     Field("event_pending"),
     Field("shadow_budget"),  # the budget at which the STI or MOV SS shadow ends
     Field("shadow_kind"),
+    Field("nmi_blocked"),
     # segments: ES CS SS DS FS GS LDTR TR
     Field("selector", "u16", 8),
     Field("segment_base", "u64", 8),

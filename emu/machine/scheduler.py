@@ -13,6 +13,9 @@ from emu.machine.clock import Clock
 from emu.machine.processor import Processor, Stop
 
 
+ALONE = 1 << 20  # ticks of a turn where nobody waits for the next
+
+
 class Idle(Enum):
     """Why a run ended although nobody ended the machine."""
 
@@ -35,7 +38,7 @@ class Scheduler:
     ) -> None:
         self.clock = clock
         self.processors = processors
-        self.quantum = quantum
+        self.quantum = quantum if len(processors) > 1 else max(quantum, ALONE)
         self.idle_limit = idle_limit
         self.shutdown = shutdown
         self.current = 0
@@ -44,7 +47,7 @@ class Scheduler:
         # input may come from outside, which `idle` tells by True
         self.between: Callable[[], None] = _nothing
         self.idle: Callable[[int | None], bool] = _no_input
-        self._left = quantum
+        self._left = self.quantum
         self._next: int | None = None
 
     def wake(self, index: int) -> None:

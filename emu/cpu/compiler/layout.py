@@ -61,7 +61,9 @@ class Layout:
 
     def __call__(self, address: int) -> Any:
         """The structure at `address`, as an object with one attribute a field."""
-        return self.view(address)
+        view = self.view.from_address(address)
+        view.address = address
+        return view
 
     @property
     def dtype(self) -> np.dtype[np.void]:
@@ -79,54 +81,25 @@ class Layout:
         )
 
 
-class _Array:
-    """One array field of a structure in memory, as plain Python reads and writes it."""
+class _View(ctypes.Union):
+    """A structure in memory: an attribute a field, at `address`."""
 
-    __slots__ = ("_array",)
-
-    def __init__(self, address: int, place: Place) -> None:
-        self._array = (CTYPES[place.type] * place.length).from_address(address + place.offset)
-
-    def __getitem__(self, index: int) -> int:
-        return int(self._array[index])
-
-    def __setitem__(self, index: int, value: int) -> None:
-        if index >= len(self._array):
-            raise IndexError(index)
-        self._array[index] = value
-
-    def __len__(self) -> int:
-        return len(self._array)
+    address: int
 
 
-def _view_class(layout: Layout) -> type[Any]:
-    """A class whose properties are the fields of `layout` at `self.address`."""
+def _view_class(layout: Layout) -> type[_View]:
+    """A class whose attributes are the fields of `layout`.
 
-    def __init__(self: Any, address: int) -> None:  # noqa: N807
-        object.__setattr__(self, "address", address)
-
-    members: dict[str, Any] = {
-        "__init__": __init__,
-        "__slots__": ("address",),
-        "__doc__": f"{layout.name} in memory.",
-        "layout": layout,
-    }
+    A field is the one member, behind padding, of an anonymous structure in a union: so fields may
+    overlap, and ctypes reaches them without a call of Python code.
+    """
+    members = []
     for name, place in layout.places.items():
-        members[name] = _array_member(place) if place.length > 1 else _scalar_member(place)
-    return type(layout.name, (), members)
-
-
-def _array_member(place: Place) -> property:
-    return property(lambda self: _Array(self.address, place))
-
-
-def _scalar_member(place: Place) -> property:
-    ctype, offset = CTYPES[place.type], place.offset
-
-    def read(self: Any) -> int:
-        return int(ctype.from_address(self.address + offset).value)
-
-    def write(self: Any, value: int) -> None:
-        ctype.from_address(self.address + offset).value = value
-
-    return property(read, write)
+        kind: Any = CTYPES[place.type]
+        if place.length > 1:
+            kind *= place.length
+        fields = [("padding", ctypes.c_char * place.offset), (name, kind)]
+        holder = type(name, (ctypes.Structure,), {"_fields_": fields})
+        members.append((f"_{name}", holder))
+    names = {"_anonymous_": [name for name, _ in members], "_fields_": members}
+    return type(layout.name, (_View,), {"__doc__": f"{layout.name} in memory.", **names})

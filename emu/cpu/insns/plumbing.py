@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from emu.cpu.access import checked_linear, flat_address, restart
-from emu.cpu.compiler.words import restricted
+from emu.cpu.compiler.words import leave, restricted
 from emu.cpu.dispatch import cross_page, go_direct
 from emu.cpu.insns.rows import Insn
 from emu.cpu.state import Exit
@@ -34,6 +34,14 @@ def continue_at(cpu: Any, uop: Any) -> None:
 
 
 @restricted
+def stop_at(cpu: Any, uop: Any) -> None:
+    """The end of what the budget covers of a block."""
+    cpu.exit_code = Exit.BUDGET
+    cpu.rip = (cpu.page_base + uop.imm) & cpu.ip_mask
+    leave()
+
+
+@restricted
 def crosses(cpu: Any, uop: Any) -> None:
     """Before an instruction that ends in the next page."""
     cross_page(cpu, uop)
@@ -52,6 +60,7 @@ FAMILY = (
     Insn("address_read", address_legacy, "-", (16, 32), constants={"writes": 0}),
     Insn("address_write", address_legacy, "-", (16, 32), constants={"writes": 1}),
     Insn("continue_at", continue_at, "-", (0,)),
+    Insn("stop_at", stop_at, "-", (0,)),
     Insn("crosses", crosses, "-", (0,)),
     Insn("system", system, "-", (0,)),
 )

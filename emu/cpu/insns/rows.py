@@ -24,7 +24,8 @@ class Insn(NamedTuple):
     size) or "fixed", the row's only one; `modal` makes a handler for 64-bit mode and one for the
     others, given as `mode`; `addressed` one for each address size, given as `address`. With
     `own_address` the function computes the address itself. `constants` are more arguments.
-    `undefined` are the RFLAGS bits that the manual leaves undefined.
+    `undefined` are the RFLAGS bits that the manual leaves undefined. With `python` the function
+    leaves some cases to plain Python: the instruction ends its block.
     """
 
     mnemonic: str
@@ -37,6 +38,7 @@ class Insn(NamedTuple):
     own_address: bool = False
     undefined: int = 0
     constants: dict[str, Any] = {}  # noqa: RUF012 - never written
+    python: bool = False
 
 
 class Handler(NamedTuple):
