@@ -492,18 +492,16 @@ class Cpu(LinearMemory):
         return self.code.decode(self, self.fetch_address(), self.mode, self.state.mode_slot, 1)
 
     def finish(self) -> None:
-        """Run as many instructions of the block at RIP as the budget is short of the whole."""
+        """Run as much of the block at RIP as the budget covers."""
         state = self.state
         try:
             gpa = self.fetch_address()
-            block = self.code.lookup(gpa, state.mode_slot)
-            if not block:
-                block = self.code.decode(self, gpa, self.mode, state.mode_slot)
         except Fault as fault:
             self.raised(fault)
             return
-        if not self.memory.map[gpa // PAGE_SIZE]:
-            self.step()
+        block = self.code.lookup(gpa, state.mode_slot)
+        if not block:
+            self.decode(gpa)
         elif UOP(block).left >= state.budget:
             at = self.code.prefix(block, int(state.budget))
             state.budget = state.exit_code = 0

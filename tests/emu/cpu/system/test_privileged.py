@@ -6,7 +6,7 @@ import pytest
 
 from emu.cpu.paging import CR0_ET, CR0_PE, CR0_PG, CR4_PAE, CR4_PCIDE, EFER_LMA, EFER_LME
 from emu.cpu.segments import UNUSABLE
-from emu.cpu.state import FS, LDTR, SS, TR, Vector
+from emu.cpu.state import FS, GS, LDTR, SS, TR, Vector
 
 from .. import machines
 from ..machines import CODE, DATA, STACK
@@ -34,6 +34,10 @@ LONG_CR0 = CR0_PE | CR0_ET | CR0_PG
 
 @pytest.fixture
 def cpu():
+    return privileged_machine()
+
+
+def privileged_machine():
     cpu = machines.machine(64)
     cpu.state.rip, cpu.state.rsp = CODE, STACK
     for i, descriptor in enumerate(DESCRIPTORS):
@@ -332,3 +336,80 @@ def test_random_numbers_are_a_fixed_sequence(cpu):
 
     assert first == other.state.rax
     assert cpu.rflags & 1
+
+
+RETURNS = (
+    (CODE + 0x100, CODE64, 0x202, STACK - 8, DATA0),
+    (CODE + 0x100, CODE64, 0x246, STACK - 24, 0),
+    (CODE + 0x100, CODE64, 0x10AD7, STACK, DATA0),  # RF and status flags
+    (CODE + 0x100, CODE64, 0x243202, STACK, DATA0),  # ID, AC, IOPL
+    (CODE + 0x100, CODE64, 0x4302, STACK, DATA0),  # NT, TF
+    (1 << 63, CODE64, 0x202, STACK, DATA0),
+    (CODE + 0x100, CODE64, 0x202, STACK, ABSENT),
+    (CODE + 0x100, 0, 0x202, STACK, DATA0),
+    (CODE + 0x100, CODE64_USER, 0x202, STACK, DATA_USER),
+)
+
+
+@pytest.mark.parametrize("stack", [DATA0, 0])
+@pytest.mark.parametrize("values", RETURNS)
+@pytest.mark.parametrize(("where", "descriptor"), [(0, 0), (1, 0), (1, 0xF), (2, 0), (2, 1 << 40)])
+def test_iretq_compiled_does_what_it_does_in_full(values, stack, where, descriptor):
+    outcomes = []
+    for nt in (0, 1 << 14):
+        for fully in (False, True):
+            cpu = privileged_machine()
+            cpu.memory.load(
+                GDT + 8 * where, (DESCRIPTORS[where] ^ descriptor).to_bytes(8, "little")
+            )
+            for seg, number in ((1, CODE64), (SS, stack)):
+                at = DESCRIPTORS[number // 8]
+                cpu.state.selector[seg] = number
+                cpu.state.segment_rights[seg] = at >> 40 & 0xF0FF if number else UNUSABLE
+                cpu.state.segment_limit[seg] = 0xFFFFFFFF if number else 0
+            cpu.state.rflags |= nt
+            cpu.refresh()
+            frame(cpu, *values)
+            # NMIs being blocked, IRET is plain Python's
+            cpu.nmi_blocked = fully
+            fault = step(cpu, "48cf")
+            state = cpu.state
+            segments = [
+                (state.selector[s], state.segment_base[s], state.segment_limit[s],
+                 state.segment_rights[s]) for s in range(6)
+            ]  # fmt: skip
+            outcomes.append((fault, state.rip, state.rsp, cpu.rflags, state.cpl, segments))
+
+    assert outcomes[1] == outcomes[0]
+    assert outcomes[3] == outcomes[2]
+
+
+def test_swapgs_changes_the_base_that_accesses_use(cpu):
+    cpu.state.segment_base[GS], cpu.state.kernel_gs_base = DATA, DATA + 0x100
+    cpu.memory.load(DATA + 0x110, b"\x77")
+    cpu.refresh()
+
+    assert step(cpu, "0f01f8") is None
+    assert (DATA + 0x100, DATA) == (cpu.state.segment_base[GS], cpu.state.kernel_gs_base)
+    assert step(cpu, "658a042510000000", rip=CODE) is None  # mov al, gs:[10h]
+    assert 0x77 == cpu.state.rax & 0xFF
+
+
+def test_swapgs_is_privileged(cpu):
+    cpu.state.cpl = 3
+    cpu.refresh()
+
+    assert GP0 == step(cpu, "0f01f8")
+
+
+@pytest.mark.parametrize(("code", "kept"), [("8cd0", 0), ("668cd0", 0xFFFF0000), ("488cd0", 0)])
+def test_a_selector_is_extended_to_the_register(cpu, code, kept):
+    assert step(cpu, code, rax=0xFFFFFFFF) is None
+    assert kept | DATA0 == cpu.state.rax
+
+
+def test_a_selector_is_stored_in_two_bytes(cpu):
+    cpu.memory.load(DATA, b"\xff" * 4)
+
+    assert step(cpu, "8c13", rbx=DATA) is None  # mov [rbx], ss
+    assert bytes([DATA0, 0, 0xFF, 0xFF]) == cpu.memory.read(DATA, 4)
