@@ -12,7 +12,6 @@ from enum import Enum
 from emu.machine.clock import Clock
 from emu.machine.processor import Processor, Stop
 
-
 ALONE = 1 << 20  # ticks of a turn where nobody waits for the next
 
 
