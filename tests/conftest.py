@@ -1,5 +1,9 @@
 """Fixtures and settings that every test shares."""
 
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -10,3 +14,22 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("nestling")
+
+IMAGES = "NESTLING_KVM_UNIT_TESTS"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where test images that are built outside the tree are."""
+    parser.addoption(
+        "--kvm-unit-tests",
+        metavar="DIR",
+        default=os.environ.get(IMAGES) or None,
+        help=f"the folder with x86/*.flat of kvm-unit-tests (default: {IMAGES})",
+    )
+
+
+@pytest.fixture
+def kvm_unit_tests(request: pytest.FixtureRequest) -> Path | None:
+    """The folder with the images of kvm-unit-tests; None when there is none."""
+    name = request.config.getoption("--kvm-unit-tests")
+    return Path(name) if name else None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from emu.cpu.models import MODELS
@@ -14,26 +11,6 @@ from emu.machine.core import Cores
 from emu.machine.loaders import load
 
 from .images import OUTPUT, STATUS, multiboot_elf
-
-IMAGES = "NESTLING_KVM_UNIT_TESTS"
-# image, model, processors; all of them print PASS lines and no FAIL
-KVM_UNIT_TESTS = (
-    ("setjmp", "skylake-x", 1),
-    ("tsc", "skylake-x", 1),
-    ("memory", "skylake-x", 1),
-    ("syscall", "zen3", 1),
-    ("umip", "skylake-x", 1),
-    ("idt_test", "skylake-x", 1),
-    ("smap", "skylake-x", 1),
-    ("pku", "skylake-x", 1),
-    ("la57", "skylake-x", 1),
-    ("debug", "skylake-x", 1),
-    ("eventinj", "skylake-x", 1),
-    ("tsc_adjust", "skylake-x", 1),
-    ("pcid", "skylake-x", 1),
-    ("smptest", "skylake-x", 2),
-    ("ioapic", "skylake-x", 4),
-)
 
 
 def machine(image, model="skylake-x", processors=1, name="image"):
@@ -80,18 +57,3 @@ def test_a_triple_fault_ends_the_machine():
     board, _ = machine(bytes(image))
 
     assert Reason.TRIPLE_FAULT == board.run(10_000).reason
-
-
-@pytest.mark.parametrize(("image", "model", "processors"), KVM_UNIT_TESTS)
-def test_kvm_unit_tests_pass_as_on_hardware(image, model, processors):
-    folder = os.environ.get(IMAGES)
-    if not folder:
-        pytest.skip(f"{IMAGES} does not name a folder of kvm-unit-tests images (x86/*.flat)")
-    path = Path(folder) / f"{image}.flat"
-    board, output = machine(path.read_bytes(), model, processors, path.name)
-    outcome = board.run(50_000_000)
-    lines = output.decode().splitlines()
-
-    assert (Reason.DEBUG_EXIT, 1) == (outcome.reason, outcome.status)
-    assert [] == [line for line in lines if line.startswith("FAIL")]
-    assert [] != [line for line in lines if line.startswith("PASS")]
