@@ -111,7 +111,7 @@ class ObservedCpu(Cpu):
         watchers.pop(self.state.address, None)
         if observer.accesses:
             watchers[self.state.address] = self.accessed
-        self.select_tlb()
+        self.refresh()
 
     @property
     def number(self) -> int:
@@ -139,9 +139,9 @@ class ObservedCpu(Cpu):
             self._stepping = False
             observer.after(self)
 
-    def select_tlb(self) -> None:
+    def refresh(self) -> None:
         """Let every access take the slow path when accesses are watched."""
-        super().select_tlb()
+        super().refresh()
         if self.observer.accesses:
             self.state.dtlb = self.state.dtlb_kinds[STRICT]
 
