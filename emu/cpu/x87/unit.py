@@ -61,6 +61,8 @@ class Unit:
         self.cpu, self.insn = cpu, insn
         self.state = cpu.state
         self.control = int(self.state.fcw)
+        self.status = int(self.state.fsw)
+        self.tags = int(self.state.ftw)
         self.mode = self.control >> 10 & 3
         self.form = EXTENDED[self.control >> 8 & 3]
         self.flags = 0
@@ -73,15 +75,15 @@ class Unit:
     @property
     def top(self) -> int:
         """TOP: the physical register that ST(0) is."""
-        return int(self.state.fsw) >> TOP_SHIFT & 7
+        return self.status >> TOP_SHIFT & 7
 
     @top.setter
     def top(self, value: int) -> None:
-        self.state.fsw = int(self.state.fsw) & ~(7 << TOP_SHIFT) | (value & 7) << TOP_SHIFT
+        self.status = self.status & ~(7 << TOP_SHIFT) | (value & 7) << TOP_SHIFT
 
     def empty(self, i: int) -> bool:
         """Whether ST(i) is tagged empty."""
-        return not int(self.state.ftw) >> (self.top + i & 7) & 1
+        return not self.tags >> (self.top + i & 7) & 1
 
     def raw(self, i: int) -> Bits:
         """The contents of ST(i), whatever its tag."""
@@ -96,11 +98,11 @@ class Unit:
         """Write ST(i) and tag it valid."""
         place = self.top + i & 7
         self.state.st_exponent[place], self.state.st_mantissa[place] = bits
-        self.state.ftw = int(self.state.ftw) | 1 << place
+        self.tags |= 1 << place
 
     def free(self, i: int) -> None:
         """Tag ST(i) empty."""
-        self.state.ftw = int(self.state.ftw) & ~(1 << (self.top + i & 7))
+        self.tags &= ~(1 << (self.top + i & 7))
 
     def pop(self, count: int = 1) -> None:
         """Take ST(0) off."""
@@ -133,7 +135,7 @@ class Unit:
     @property
     def old_conditions(self) -> int:
         """C0 to C3 as they were."""
-        return int(self.state.fsw) & (C0 | C1 | C2 | C3)
+        return self.status & (C0 | C1 | C2 | C3)
 
     def keep_conditions(self) -> None:
         """Leave C0 to C3 as they are."""
@@ -263,15 +265,17 @@ class Unit:
     def commit(self) -> None:
         """Write status word and pointers."""
         state = self.state
-        status = int(state.fsw)
+        status = self.status
         if self.conditions is None:
             status &= ~C1
         else:
             status = status & ~(C0 | C1 | C2 | C3) | self.conditions
         status |= self.flags | (C1 if self.up else 0)
         unmasked = self.flags & EXCEPTIONS & ~self.control
-        state.fsw = status
-        summarise(self.cpu)
+        if unmasked:
+            status |= SUMMARY | BUSY
+            self.cpu.mode_lost = True  # MMX instructions report it
+        state.fsw, state.ftw = status, self.tags
         state.fcs, state.fip = state.selector[CS], state.rip
         if self.data is not None:
             state.fds, state.fdp = self.data
