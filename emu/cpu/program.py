@@ -34,6 +34,8 @@ FAMILIES = (
     "sse_integer",
     "sse_shuffle",
     "sse_float",
+    "sse_convert",
+    "sse_fused",
 )
 """Modules of `emu.cpu.insns`, each with a table FAMILY."""
 

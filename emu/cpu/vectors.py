@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from iced_x86 import EncodingKind, Instruction, Mnemonic, OpKind
 
+from emu.cpu import vector_floats
 from emu.cpu.insns.sse_float import KINDS
 from emu.cpu.registers import REGISTERS
 
@@ -218,7 +219,7 @@ ROWS = (
 def by_mnemonic() -> dict[int, Vec]:
     """The rows by iced-x86's mnemonic number, legacy and VEX."""
     found: dict[int, Vec] = {}
-    for row in ROWS:
+    for row in (*ROWS, *vector_floats.ROWS):
         names = [row.mnemonic] * bool({"s", "m"} & set(row.forms))
         names += ["V" + row.mnemonic] * ("v" in row.forms and hasattr(Mnemonic, "V" + row.mnemonic))
         for name in names:

@@ -22,6 +22,8 @@ MICRO = {
     "sse_integer",
     "sse_shuffle",
     "sse_float",
+    "sse_convert",
+    "sse_fused",
     "privileged",
 }  # see test_vectors and system/
 FAMILIES = sorted(set(rows()) - MICRO)

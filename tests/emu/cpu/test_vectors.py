@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import struct
 from functools import cache
 
 import pytest
@@ -125,6 +126,57 @@ def test_every_row_has_an_encoding_that_reaches_it():
     ]
 
     assert [] == missed
+
+
+RELATIVE_ERROR = 1.5 * 2**-12  # SDM Vol. 2, RCPPS, RSQRTPS
+APPROXIMATIONS = {
+    "rcpps": (bytes.fromhex("0f53c1"), lambda x: 1 / x),
+    "rsqrtps": (bytes.fromhex("0f52c1"), lambda x: abs(x) ** -0.5),
+}
+EDGES = {
+    # operand: RCPPS, RSQRTPS
+    0x00000000: (0x7F800000, 0x7F800000),
+    0x80000001: (0xFF800000, 0xFF800000),
+    0x7F800000: (0x00000000, 0x00000000),
+    0xFF800000: (0x80000000, 0xFFC00000),
+    0xBF800000: (0xBF800000, 0xFFC00000),
+    0x7FA00000: (0x7FE00000, 0x7FE00000),
+}
+
+
+def approximated(name: str, words: list[int]) -> list[int]:
+    cpu = VectorRig(64).cpu
+    state = cpu.state
+    cpu.memory.load(machines.CODE, APPROXIMATIONS[name][0])
+    state.mxcsr = 0x1F80
+    state.zmm[8], state.zmm[9] = words[0] | words[1] << 32, words[2] | words[3] << 32
+    state.rip = machines.CODE
+    state.budget = state.slice = 1
+    cpu.step()
+
+    assert cpu.fault is None
+    assert 0x1F80 == state.mxcsr
+    return list(struct.unpack("<4I", struct.pack("<2Q", state.zmm[0], state.zmm[1])))
+
+
+@pytest.mark.parametrize("name", APPROXIMATIONS)
+def test_approximations_keep_to_the_bound(name):
+    rng = random.Random(name)
+    exact = APPROXIMATIONS[name][1]
+    for _ in range(50):
+        words = [rng.randrange(1, 250) << 23 | rng.getrandbits(23) for _ in range(4)]
+        operands = struct.unpack("<4f", struct.pack("<4I", *words))
+        results = struct.unpack("<4f", struct.pack("<4I", *approximated(name, words)))
+        errors = [abs(y / exact(x) - 1) for x, y in zip(operands, results, strict=True)]
+
+        assert max(errors) <= RELATIVE_ERROR
+
+
+@pytest.mark.parametrize("name", APPROXIMATIONS)
+def test_approximations_of_special_operands(name):
+    column = list(APPROXIMATIONS).index(name)
+    for word, results in EDGES.items():
+        assert [results[column]] * 4 == approximated(name, [word] * 4)
 
 
 MOVAPS = bytes.fromhex("0f 28 03")  # MOVAPS XMM0, [RBX]
