@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from iced_x86 import Code, Decoder, DecoderError, FlowControl, Instruction
 
 from emu.cpu.decode import Uop, translator
+from emu.cpu.regions.hot import Regions
 from emu.cpu.state import BLOCK_ENTRIES, UOP
 from emu.memory.physical import CODE, PAGE_SIZE, PhysicalMemory
 
@@ -20,6 +22,9 @@ MAX_BLOCK = 48  # instructions
 ARENA_UOPS = 1 << 21
 MODE_SHIFT = 52
 MODE_SLOTS = 127
+TRANSLATE = os.environ.get("NESTLING_TRANSLATE", "1") != "0"
+"""Whether hot code is translated, where nothing else is said."""
+KEY_GPA = (1 << MODE_SHIFT) - 1
 NO_KEY = np.uint64((1 << 64) - 1)
 DIRECT = frozenset(
     (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CALL)
@@ -30,14 +35,6 @@ FALLS = frozenset((FlowControl.NEXT, FlowControl.CONDITIONAL_BRANCH))
 LONGEST = 16  # micro-operations that one instruction has at most
 PREFIX_UOPS = LONGEST * MAX_BLOCK + 1
 PREFIX = ARENA_UOPS - PREFIX_UOPS  # where in the arena `CodeCache.prefix` copies to
-
-
-class Breakpoint(NamedTuple):
-    """Stands where a block must not go on: the processor is asked whether to stop there."""
-
-    ip: int
-    len: int = 0
-    flow_control: int = FlowControl.EXCEPTION
 
 
 class Mode(NamedTuple):
@@ -52,10 +49,22 @@ class Mode(NamedTuple):
     trapped: frozenset[str] = frozenset()  # mnemonics that plain Python runs in this guest
 
 
+class Extent(NamedTuple):
+    """What a block's records stand for, and how many they are."""
+
+    key: int
+    uops: int
+
+    @property
+    def page(self) -> int:
+        """The guest-physical page that the block begins in."""
+        return (self.key & KEY_GPA) // PAGE_SIZE
+
+
 class CodeCache:
     """The decoded code of one machine, shared by its processors."""
 
-    def __init__(self, memory: PhysicalMemory) -> None:
+    def __init__(self, memory: PhysicalMemory, translate: bool = TRANSLATE) -> None:
         self.memory = memory
         self.translator = translator()
         self.table = np.full(BLOCK_ENTRIES * 2, NO_KEY, np.uint64)
@@ -67,12 +76,11 @@ class CodeCache:
         self.singles: dict[int, dict[int, int]] = {}  # the same for blocks of one instruction
         self.pending: dict[int, dict[int, list[int]]] = {}  # page -> key -> links to patch
         self.crossing: dict[int, set[int]] = {}  # page -> pages whose code runs into it
-        self.instructions: dict[
-            int, Instruction | Breakpoint
-        ] = {}  # by record, of what Python runs
+        self.extents: dict[int, Extent] = {}  # by address of the first record
+        self.instructions: dict[int, Instruction] = {}  # by record, of what Python runs
         self.modes: dict[Mode, int] = {}
         self.cpus: list[Cpu] = []
-        self.breakpoints: set[int] = set()  # low 12 bits of RIPs where `Breakpoint` is placed
+        self.regions = Regions(self) if translate else None
         memory.code_written.append(self.drop_page)
 
     def mode_slot(self, mode: Mode) -> int:
@@ -94,10 +102,13 @@ class CodeCache:
         self.singles.clear()
         self.pending.clear()
         self.crossing.clear()
+        self.extents.clear()
         self.instructions.clear()
         self.modes.clear()
         self.table[:] = NO_KEY
         self.used = 0
+        if self.regions is not None:
+            self.regions.flushed()
         for cpu in self.cpus:
             cpu.flush_jumps()
             cpu.mode_lost = True
@@ -107,10 +118,13 @@ class CodeCache:
         for start in sorted(self.crossing.pop(page, ())):
             if start != page:
                 self.drop_page(start)
-        for key in self.blocks.pop(page, {}):
+        for key, base in self.blocks.pop(page, {}).items():
+            del self.extents[base]
             at = 2 * block_index(key)
             if int(self.table[at]) == key:
                 self.table[at] = NO_KEY
+        if self.regions is not None:
+            self.regions.dropped(page)
         self.singles.pop(page, None)
         self.pending.pop(page, None)
         self.memory.map[page] &= ~CODE
@@ -121,10 +135,14 @@ class CodeCache:
     def lookup(self, gpa: int, slot: int) -> int:
         """The block at a guest-physical address, put where compiled code looks; 0 when unknown."""
         key = gpa | slot << MODE_SHIFT
-        address = self.blocks.get(gpa // PAGE_SIZE, {}).get(key, 0)
+        address = self.block_at(key)
         if address:
             self.publish(key, address)
         return address
+
+    def block_at(self, key: int) -> int:
+        """The first record of the block with this key; 0 when it is not decoded."""
+        return self.blocks.get((key & KEY_GPA) // PAGE_SIZE, {}).get(key, 0)
 
     def publish(self, key: int, address: int) -> None:
         """Put a block where compiled code looks for it."""
@@ -147,16 +165,10 @@ class CodeCache:
         page, start = divmod(gpa, PAGE_SIZE)
         data = self.memory.read(gpa, PAGE_SIZE - start)
         decoder = Decoder(mode.bits, data, ip=start)
-        pieces: list[tuple[list[Uop], Instruction | Breakpoint]] = []
+        pieces: list[tuple[list[Uop], Instruction]] = []
         ends = False
         crossed = -1
-        low = cpu.state.rip - start
         while len(pieces) < limit and not ends and decoder.can_decode:
-            if limit > 1 and low + decoder.ip & 0xFFF in self.breakpoints:
-                if not pieces:
-                    pieces.append(([Uop(self.translator.system)], Breakpoint(start)))
-                    ends = True
-                break
             insn = decoder.decode()
             if decoder.last_error == DecoderError.NO_MORE_BYTES:
                 if pieces:
@@ -189,7 +201,7 @@ class CodeCache:
         page: int,
         start: int,
         slot: int,
-        pieces: list[tuple[list[Uop], Instruction | Breakpoint]],
+        pieces: list[tuple[list[Uop], Instruction]],
         ends: bool,
         crossed: int,
         limit: int,
@@ -231,6 +243,9 @@ class CodeCache:
                 self.singles.setdefault(page, {})[key] = base
             return base
         known[key] = base
+        self.extents[base] = Extent(key, len(records) // UOP.size)
+        if self.regions is not None:
+            self.regions.decoded(base)
         self.publish(key, base)
         self.link(page, slot, links)
         for place in self.pending.get(page, {}).pop(key, ()):
@@ -246,12 +261,18 @@ class CodeCache:
         copy = self.records[PREFIX : PREFIX + length + 1]
         copy[:length] = records[:length]
         copy["left"][:length] -= rest
+        # the first may lead to a translation, which is of the whole block
+        copy["handler"][0] = self.translator.addresses[int(copy["number"][0])]
         offset = int(copy["offset"][length - 1]) + int(copy["length"][length - 1])
         stop = Uop(self.translator.handlers["stop_at_0"], offset)
         copy[length : length + 1].view(np.uint8)[:] = np.frombuffer(
             self.translator.pack(stop, 0, offset & 0xFFF, 0), np.uint8
         )
         return int(self.arena.ctypes.data) + PREFIX * UOP.size
+
+    def patch(self, record: int, handler: int) -> None:
+        """Let compiled code run `handler` for a record."""
+        set_word(record + UOP.places["handler"].offset, handler)
 
     def link(self, page: int, slot: int, links: list[tuple[int, int]]) -> None:
         """Let direct branches inside the page lead to their blocks, now or once those exist."""

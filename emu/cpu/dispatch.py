@@ -69,6 +69,7 @@ def block_index(key: int) -> int:
 def out_of_budget(cpu: Any, uop: Any) -> None:
     """Leave at the RIP in `ea`: the budget does not cover the block there."""
     cpu.exit_code = Exit.BUDGET
+    cpu.exit_data = uop.address
     cpu.rip = cpu.ea
     leave()
 

@@ -71,6 +71,20 @@ def flags_sub(cpu: Any, a: int, b: int, result: int, size: int) -> None:
 
 
 @restricted
+def flags_compare(cpu: Any, a: int, b: int, result: int, size: int) -> None:
+    """Flags of a - b = result, without a borrow in: CMP and SUB."""
+    flags_sub(cpu, a, b, result, size)
+
+
+@restricted
+def flags_step(cpu: Any, carry: int, a: int, result: int, extreme: int, size: int) -> None:
+    """Flags of INC and DEC: CF as given, OF set when the result is the extreme one."""
+    overflow = 1 << 62 if result == extreme else 0
+    cpu.flag_carries = (0 - carry) & TOP_CARRIES ^ overflow | (a ^ result) >> 1 & AUXILIARY
+    cpu.flag_result = extend(result, size)
+
+
+@restricted
 def flags_logic(cpu: Any, result: int, size: int) -> None:
     """Flags of a logical operation: CF and OF clear; AF undefined, clear here."""
     cpu.flag_result = extend(result, size)

@@ -50,6 +50,7 @@ class Program(NamedTuple):
     addresses: list[int]  # number to address
     enter: Any
     enter_at: Any
+    shared: list[str]  # functions that all handlers share
 
 
 @functools.cache
@@ -85,7 +86,6 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Compile what is not in the cache; return the manifest: objects and tables."""
     from emu.cpu.compiler.unit import Unit, shared_unit  # noqa: PLC0415
     from emu.cpu.compiler.words import Restricted  # noqa: PLC0415
-    from emu.cpu.derive import derive  # noqa: PLC0415
     from emu.cpu.dispatch import ENTRY_IR, jump  # noqa: PLC0415
     from emu.cpu.insns.rows import handlers  # noqa: PLC0415
     from emu.cpu.state import CPU, UOP  # noqa: PLC0415
@@ -94,8 +94,7 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     units: list[Unit] = []
     names: list[str] = []
     jobs: list[Future[str]] = []
-    # what Python calls itself
-    calls: dict[str, Restricted] = {"jump": jump, "derive": derive}  # type: ignore[dict-item]
+    calls: dict[str, Restricted] = {"jump": jump}  # type: ignore[dict-item]
     done = 0
 
     def finished(_: Future[str]) -> None:
@@ -125,11 +124,13 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
             units.append(unit)
             calls.update(unit.calls)
             submit(unit.text())
-        submit(shared_unit(calls.values(), CPU, UOP).text(entry_ir(ENTRY_IR, CPU)))
+        shared = shared_unit(calls.values(), CPU, UOP)
+        submit(shared.text(entry_ir(ENTRY_IR, CPU)))
         return {
             "objects": [job.result() for job in jobs],
             "tables": [(f"table_{unit.name}", len(unit.handlers)) for unit in units],
             "names": names,
+            "shared": sorted(shared.defined),
         }
 
 
@@ -201,6 +202,7 @@ def program() -> Program:
         addresses,
         ctypes.CFUNCTYPE(word, word)(engine.address("enter")),
         ctypes.CFUNCTYPE(word, word, word)(engine.address("enter_at")),
+        manifest["shared"],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from emu.cpu.code import CodeCache
+from emu.cpu.code import TRANSLATE, CodeCache
 from emu.cpu.cpu import Cpu
 from emu.cpu.cpu import Stop as CpuStop
 from emu.cpu.environment import Environment
@@ -209,10 +209,17 @@ class Core(Environment):
 class Cores:
     """Makes the processors of one board: all of `model`, with decoded code in common.
 
-    `processor` is their class.
+    `processor` is their class; `translate` says whether hot code is translated, which no guest
+    can tell.
     """
 
-    def __init__(self, model: Model | None = None, processor: type[Cpu] = Cpu) -> None:
+    def __init__(
+        self,
+        model: Model | None = None,
+        processor: type[Cpu] = Cpu,
+        translate: bool = TRANSLATE,
+    ) -> None:
+        self.translate = translate
         self.model = model if model is not None else MODELS["skylake-x"]
         self.processor = processor
         self.code: CodeCache | None = None
@@ -220,7 +227,7 @@ class Cores:
     def __call__(self, board: Board, index: int) -> Core:
         """The processor `index` of `board`."""
         if self.code is None or self.code.memory is not board.memory:
-            self.code = CodeCache(board.memory)
+            self.code = CodeCache(board.memory, self.translate)
         return Core(board, index, self.model, self.code, self.processor)
 
     def apic(self) -> ApicModel:

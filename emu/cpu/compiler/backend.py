@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +45,24 @@ def target_machine() -> Any:
     )
 
 
-def assemble(ir: str) -> bytes:
-    """The object code of a module given as text."""
+# a full O1 pipeline costs four times as much and makes the handlers no faster
+HANDLER_PASSES = ("simplify_cfg", "instruction_combine", "simplify_cfg", "sinking")
+
+
+def assemble(ir: str, passes: Sequence[str] = HANDLER_PASSES) -> bytes:
+    """The object code of a module given as text, each function put through `passes`."""
     llvm = binding()
     module = llvm.parse_assembly(ir)
     module.verify()
     machine = target_machine()
-    # a full O1 pipeline costs four times as much and makes the handlers no faster
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     builder = llvm.create_pass_builder(machine, options)
     for function in module.functions:
         if not function.is_declaration:
-            passes = llvm.create_new_function_pass_manager()
-            passes.add_simplify_cfg_pass()
-            passes.add_instruction_combine_pass()
-            passes.add_simplify_cfg_pass()
-            passes.add_sinking_pass()
-            passes.run(function, builder)
+            manager = llvm.create_new_function_pass_manager()
+            for name in passes:
+                getattr(manager, f"add_{name}_pass")()
+            manager.run(function, builder)
     return bytes(machine.emit_object(module))
 
 

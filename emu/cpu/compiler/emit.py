@@ -100,7 +100,8 @@ class Emitter:
 
     def edge(self, value: Any = None) -> Edge:
         """What holds at the end of the current block."""
-        return Edge(self.label, dict(self.frames[-1].names), dict(self.registers), value)
+        names, registers = dict(self.frames[-1].names), dict(self.registers)
+        return Edge(self.label, names, registers, value, len(self.lines))
 
     def join(self, edges: list[Edge], label: str) -> Any:
         """Begin `label` with phi instructions for what differs; return the joined value."""
@@ -368,15 +369,23 @@ class Emitter:
     def of_Attribute(self, node: ast.Attribute) -> Any:
         value = self.value(node.value)
         if not isinstance(value, Struct):
-            return getattr(value, node.attr)
+            return self.attribute(value, node.attr)
         if node.attr == "address":
             return self.operation(f"ptrtoint ptr {value.text} to i64")
         if self.in_register(value, node.attr):
-            return self.registers[node.attr]
+            return self.register(node.attr)
         place = self.place(value, node.attr)
         if place.length > 1:
             return Array(value, place)
         return self.load(self.pointer(value, place))
+
+    def attribute(self, value: Any, name: str) -> Any:
+        """An attribute of what is known when compiling."""
+        return getattr(value, name)
+
+    def register(self, name: str) -> Any:
+        """The value of a field that is held in a register."""
+        return self.registers[name]
 
     def in_register(self, struct: Struct, name: str) -> bool:
         """Whether the field travels in a register: in handlers, of the processor's own state."""
@@ -505,15 +514,18 @@ class Emitter:
         if isinstance(function, Special):
             return self.special(function.name, arguments)
         if isinstance(function, Layout):
-            (address,) = arguments
-            pointer = self.fresh("p")
-            self.line(f"{pointer} = inttoptr i64 {self.word(address)} to ptr")
-            return Struct(function, pointer)
+            return self.structure(function, *arguments)
         if function in (min, max) and any(isinstance(a, Word) for a in arguments):
             return self.smaller("ult" if function is min else "ugt", *arguments)
         if any(isinstance(a, Word | Bit | Struct | Array) for a in (*arguments, *named.values())):
             raise CompileError(f"{ast.unparse(node)}: {function!r} is not restricted Python")
         return function(*arguments, **named)
+
+    def structure(self, layout: Layout, address: Any) -> Any:
+        """The structure at an address."""
+        pointer = self.fresh("p")
+        self.line(f"{pointer} = inttoptr i64 {self.word(address)} to ptr")
+        return Struct(layout, pointer)
 
     def smaller(self, relation: str, left: Any, right: Any) -> Word:
         """The one of two words that stands in `relation` to the other: `min` and `max`."""
@@ -602,24 +614,28 @@ class Emitter:
         if not self.handler:
             raise CompileError(f"{name} outside a handler")
         if name == "leave":
-            for register in REGISTERS:
-                pointer = self.pointer(self.cpu, self.place(self.cpu, register))
-                self.store(pointer, self.registers[register])
-            self.line("ret void")
-            self.live = False
+            self.leave()
         else:
-            self.dispatch(arguments[0].text)
+            self.dispatch(arguments[0])
         return None
 
-    def dispatch(self, target: str) -> None:
-        """Tail-call the handler of the micro-operation at `target`."""
+    def leave(self) -> None:
+        """Store what is held in registers and return."""
+        for register in REGISTERS:
+            pointer = self.pointer(self.cpu, self.place(self.cpu, register))
+            self.store(pointer, self.register(register))
+        self.line("ret void")
+        self.live = False
+
+    def dispatch(self, target: Any) -> None:
+        """Tail-call the handler of the micro-operation `target`."""
         handler = self.fresh()
-        self.line(f"{handler} = load ptr, ptr {target}")
-        self.tail_call(handler, target)
+        self.line(f"{handler} = load ptr, ptr {target.text}")
+        self.tail_call(handler, target.text)
 
     def tail_call(self, function: str, uop: str) -> None:
         """End the block with a tail call that hands on every register."""
-        words = "".join(f", i64 {self.word(self.registers[name])}" for name in REGISTERS)
+        words = "".join(f", i64 {self.word(self.register(name))}" for name in REGISTERS)
         self.line(f"musttail call preserve_nonecc void {function}(ptr %cpu, ptr {uop}{words})")
         self.line("ret void")
         self.live = False
@@ -664,7 +680,7 @@ def handler_ir(
     if emitter.live:
         following = emitter.fresh("p")
         emitter.line(f"{following} = getelementptr i8, ptr %uop, i64 {uop.size}")
-        emitter.dispatch(following)
+        emitter.dispatch(Struct(uop, following))
     body = "\n".join(emitter.lines)
     return (
         f"define preserve_nonecc void @{name}({HANDLER_PARAMETERS}) #0 {{\nentry:\n{body}\n}}\n",

@@ -58,6 +58,7 @@ class Edge(NamedTuple):
     names: dict[str, Any]
     registers: dict[str, Any]
     value: Any = None
+    at: int = -1  # the line of its branch
 
 
 class Frame:

@@ -11,15 +11,14 @@ from emu.cpu.access import (
     write,
     write_register,
 )
-from emu.cpu.compiler.words import restricted, shift_arithmetic
+from emu.cpu.compiler.words import restricted
 from emu.cpu.flags import (
     AF,
-    AUXILIARY,
-    TOP_CARRIES,
     carry_flag,
-    extend,
     flags_add,
+    flags_compare,
     flags_logic,
+    flags_step,
     flags_sub,
     narrow,
 )
@@ -53,7 +52,7 @@ def sub(cpu: Any, uop: Any, size: int, dst: str, src: str) -> None:
     b = read(cpu, uop, src, size)
     a, host, linear = fetch(cpu, uop, dst, size)
     result = narrow(a - b, size)
-    flags_sub(cpu, a, b, result, size)
+    flags_compare(cpu, a, b, result, size)
     put(cpu, uop, dst, size, result, host, linear)
 
 
@@ -72,16 +71,7 @@ def cmp(cpu: Any, uop: Any, size: int, dst: str, src: str) -> None:
     """CMP: SRC1 - SRC2, for the flags alone."""
     b = read(cpu, uop, src, size)
     a = read(cpu, uop, dst, size)
-    flags_sub(cpu, a, b, narrow(a - b, size), size)
-
-
-@restricted
-def flags_step(cpu: Any, a: int, result: int, extreme: int, size: int) -> None:
-    """Flags of INC and DEC: CF is kept, OF set when the result is the extreme one."""
-    carry = shift_arithmetic(cpu.flag_carries, 63) & TOP_CARRIES
-    overflow = 1 << 62 if result == extreme else 0
-    cpu.flag_carries = carry ^ overflow | (a ^ result) >> 1 & AUXILIARY
-    cpu.flag_result = extend(result, size)
+    flags_compare(cpu, a, b, narrow(a - b, size), size)
 
 
 @restricted
@@ -89,7 +79,7 @@ def inc(cpu: Any, uop: Any, size: int, dst: str) -> None:
     """INC: DEST := DEST + 1; CF is kept."""
     a, host, linear = fetch(cpu, uop, dst, size)
     result = narrow(a + 1, size)
-    flags_step(cpu, a, result, 1 << (size - 1), size)
+    flags_step(cpu, carry_flag(cpu), a, result, 1 << (size - 1), size)
     put(cpu, uop, dst, size, result, host, linear)
 
 
@@ -98,7 +88,7 @@ def dec(cpu: Any, uop: Any, size: int, dst: str) -> None:
     """DEC: DEST := DEST - 1; CF is kept."""
     a, host, linear = fetch(cpu, uop, dst, size)
     result = narrow(a - 1, size)
-    flags_step(cpu, a, result, (1 << (size - 1)) - 1, size)
+    flags_step(cpu, carry_flag(cpu), a, result, (1 << (size - 1)) - 1, size)
     put(cpu, uop, dst, size, result, host, linear)
 
 
@@ -107,7 +97,7 @@ def neg(cpu: Any, uop: Any, size: int, dst: str) -> None:
     """NEG: DEST := - DEST."""
     a, host, linear = fetch(cpu, uop, dst, size)
     result = narrow(0 - a, size)
-    flags_sub(cpu, 0, a, result, size)
+    flags_compare(cpu, 0, a, result, size)
     put(cpu, uop, dst, size, result, host, linear)
 
 

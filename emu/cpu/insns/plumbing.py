@@ -37,6 +37,7 @@ def continue_at(cpu: Any, uop: Any) -> None:
 def stop_at(cpu: Any, uop: Any) -> None:
     """The end of what the budget covers of a block."""
     cpu.exit_code = Exit.BUDGET
+    cpu.exit_data = 0
     cpu.rip = (cpu.page_base + uop.imm) & cpu.ip_mask
     leave()
 

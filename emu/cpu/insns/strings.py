@@ -111,6 +111,7 @@ def once(cpu: Any, uop: Any, size: int, mode: str, element: Any) -> None:
 def pause_here(cpu: Any, uop: Any) -> None:
     """Leave between two iterations, with the instruction to be taken up again."""
     cpu.exit_code = Exit.BUDGET
+    cpu.exit_data = uop.address
     cpu.rip = (cpu.page_base + uop.offset) & cpu.ip_mask
     cpu.budget += uop.left
     leave()
