@@ -14,6 +14,7 @@ import click
 from emu.cli.console import Console, Terminated
 from emu.cli.machine import Machine, assemble, machine_options
 from emu.cli.output import writable
+from emu.cli.run_trace import Trace
 from emu.errors import InputError
 
 if TYPE_CHECKING:
@@ -161,6 +162,14 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE",
             help="The outcome as JSON, to a file; to stderr for -.",
         ),
+        click.option("--trace-file", metavar="FILE", help="Where the trace goes; else stderr."),
+        click.option(
+            "--trace",
+            "kinds",
+            type=click.Choice(("exec", "mem", "events")),
+            multiple=True,
+            help="Instructions, memory accesses, or events; can be given again.",
+        ),
         click.option(
             "--max-instructions", default=None, type=click.IntRange(0), help="Stop after so many."
         ),
@@ -172,7 +181,13 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @machine_options
 @with_options
-def run(max_instructions: int | None, json_file: str | None, **machine: Any) -> int:
+def run(
+    max_instructions: int | None,
+    json_file: str | None,
+    kinds: tuple[str, ...],
+    trace_file: str | None,
+    **machine: Any,
+) -> int:
     """Boot IMAGE (Multiboot, ELF or Linux, or a guest that ships) and show its serial port.
 
     What the guest writes is stdout; its input is stdin.  On a terminal Ctrl-C ends the run, and so
@@ -184,11 +199,13 @@ def run(max_instructions: int | None, json_file: str | None, **machine: Any) -> 
     described = Machine(**machine)
     if json_file not in (None, "-"):
         writable(json_file)
-    output = SerialOutput()
-    board = assemble(described, output)
+    output, trace = SerialOutput(), Trace(kinds, trace_file)
+    board = assemble(described, output, trace.processor())
+    trace.attach(board)
     try:
         ended = execute(board, described.image, max_instructions)
     finally:
+        trace.close()
         output.finish()
     report(ended, described.image, json_file)
     return ended.exit_status

@@ -7,6 +7,7 @@ with decoded code, memory that is not RAM) is done by the outlined functions bel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from emu.cpu.compiler.words import (
@@ -70,6 +71,19 @@ def device_store(cpu: int, gpa: int, value: int, count: int) -> int:
     view = CPU(cpu)
     view.exit_code = Exit.NONE
     BUSES[cpu].write(gpa, (value & ((1 << 8 * count) - 1)).to_bytes(count, "little"))
+    return 0
+
+
+WATCHERS: dict[int, Callable[[int, int, int], None]] = {}
+"""Who is told of accesses that take the slow path, by the address of the processor's state."""
+
+
+@intrinsic("{r} = add i64 0, 0")
+def tell(cpu: int, linear: int, count: int, writes: int) -> int:
+    """Tell the watcher of an access: plain execution has one, compiled code none."""
+    watcher = WATCHERS.get(cpu)
+    if watcher is not None:
+        watcher(linear, count, writes)
     return 0
 
 
@@ -196,6 +210,7 @@ def check_linear(cpu: Any, linear: int, count: int, seg: int, writes: int) -> in
         return 0
     if cpu.dtlb != cpu.dtlb_kinds[STRICT]:
         return 1
+    tell(cpu.address, linear, count, writes)
     if cpu.dr[7] & 0xFF:
         watch(cpu, linear, count, writes)
     if linear & count - 1:

@@ -37,6 +37,14 @@ PREFIX_UOPS = LONGEST * MAX_BLOCK + 1
 PREFIX = ARENA_UOPS - PREFIX_UOPS  # where in the arena `CodeCache.prefix` copies to
 
 
+class Breakpoint(NamedTuple):
+    """Stands where a block must not go on: the processor is asked whether to stop there."""
+
+    ip: int
+    len: int = 0
+    flow_control: int = FlowControl.EXCEPTION
+
+
 class Mode(NamedTuple):
     """What decoding depends on besides the bytes, and what tells RIPs apart in the jump cache."""
 
@@ -77,9 +85,12 @@ class CodeCache:
         self.pending: dict[int, dict[int, list[int]]] = {}  # page -> key -> links to patch
         self.crossing: dict[int, set[int]] = {}  # page -> pages whose code runs into it
         self.extents: dict[int, Extent] = {}  # by address of the first record
-        self.instructions: dict[int, Instruction] = {}  # by record, of what Python runs
+        self.instructions: dict[
+            int, Instruction | Breakpoint
+        ] = {}  # by record, of what Python runs
         self.modes: dict[Mode, int] = {}
         self.cpus: list[Cpu] = []
+        self.breakpoints: set[int] = set()  # low 12 bits of RIPs where `Breakpoint` is placed
         self.regions = Regions(self) if translate else None
         memory.code_written.append(self.drop_page)
 
@@ -165,10 +176,16 @@ class CodeCache:
         page, start = divmod(gpa, PAGE_SIZE)
         data = self.memory.read(gpa, PAGE_SIZE - start)
         decoder = Decoder(mode.bits, data, ip=start)
-        pieces: list[tuple[list[Uop], Instruction]] = []
+        pieces: list[tuple[list[Uop], Instruction | Breakpoint]] = []
         ends = False
         crossed = -1
+        low = cpu.state.rip - start
         while len(pieces) < limit and not ends and decoder.can_decode:
+            if limit > 1 and low + decoder.ip & 0xFFF in self.breakpoints:
+                if not pieces:
+                    pieces.append(([Uop(self.translator.system)], Breakpoint(start)))
+                    ends = True
+                break
             insn = decoder.decode()
             if decoder.last_error == DecoderError.NO_MORE_BYTES:
                 if pieces:
@@ -201,7 +218,7 @@ class CodeCache:
         page: int,
         start: int,
         slot: int,
-        pieces: list[tuple[list[Uop], Instruction]],
+        pieces: list[tuple[list[Uop], Instruction | Breakpoint]],
         ends: bool,
         crossed: int,
         limit: int,

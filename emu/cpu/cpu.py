@@ -12,39 +12,25 @@ from numpy.typing import NDArray
 
 from emu.cpu import access, branch_records, debug, program
 from emu.cpu.code import CodeCache, Mode
+from emu.cpu.derive import MODE_BITS, MODE_USER, MODE_VECTORS, MODE_VM86
 from emu.cpu.environment import Environment
 from emu.cpu.errors import Fault, GuestExit, TripleFault
-from emu.cpu.flags import AC, IF, RESERVED_ONE, RF, TF, VM, set_status_flags, status_flags
+from emu.cpu.flags import IF, RESERVED_ONE, RF, TF, set_status_flags, status_flags
 from emu.cpu.linear import LinearMemory
 from emu.cpu.models import MODELS, Model
 from emu.cpu.paging import (
-    CR0_AM,
     CR0_CD,
-    CR0_EM,
-    CR0_NE,
     CR0_NW,
-    CR0_PE,
-    CR0_TS,
-    CR4_OSFXSR,
-    CR4_OSXSAVE,
     EFER_LMA,
     NO_PAGE,
 )
 from emu.cpu.plain import run_records
-from emu.cpu.segments import cache_segments
 from emu.cpu.state import (
     CPU,
     CS,
-    DTLB_SIZE,
-    ITLB_SIZE,
     MOV_SS,
     NO_ERROR_CODE,
-    SS,
-    STRICT,
-    SUPERVISOR,
-    SUPERVISOR_AC,
     UOP,
-    USER,
     WORD,
     Exit,
     Vector,
@@ -55,7 +41,6 @@ if TYPE_CHECKING:
     from emu.cpu.guest_mode import Event, Extension, GuestMode
 
 PAGE_SIZE, MAX_INSTRUCTION = 4096, 15
-FSW_ES = 1 << 7
 KEPT_BY_INIT = (
     "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "tsc_offset",
     "sysenter_cs", "sysenter_esp", "sysenter_eip",
@@ -147,6 +132,9 @@ class Cpu(LinearMemory):
         )
         self._second_level = ctypes.CFUNCTYPE(word, word, word, word, word)(
             self.program.engine.address("call_walk_second_level")
+        )
+        self._derive = ctypes.CFUNCTYPE(word, word, word)(
+            self.program.engine.address("call_derive")
         )
         state.trapped_frame = WORD
         self.reset()
@@ -256,63 +244,22 @@ class Cpu(LinearMemory):
     def refresh(self) -> None:
         """Derive what compiled code reads from the control registers, segments and RFLAGS."""
         state = self.state
-        rights = state.segment_rights[CS]
-        if state.efer & EFER_LMA and rights & 1 << 13:
-            bits = 64
-        else:
-            bits = 32 if rights & 1 << 14 else 16
-        state.ip_mask = {16: 0xFFFF, 32: 0xFFFFFFFF, 64: WORD}[bits]
-        if bits == 16 and state.segment_limit[CS] > 0xFFFF:
-            # EIP counts in full; with the limit of real mode it wraps
-            state.ip_mask = 0xFFFFFFFF
-        state.linear_mask = WORD if bits == 64 else 0xFFFFFFFF
-        state.stack_mask = (
-            WORD if bits == 64 else 0xFFFFFFFF if state.segment_rights[SS] & 1 << 14 else 0xFFFF
-        )
-        cache_segments(state, bits)
-        vm86 = bool(state.rflags & VM)
+        word = self._derive(state.address, self.tlb_context)
+        limit = 0 if word & 64 else state.segment_limit[CS]
+        trapped = NOTHING if self.guest is None else self.guest.trapped | RETURN
         self.mode = Mode(
-            bits,
-            state.cpl == 3,
-            vm86,
-            0 if bits == 64 else state.segment_limit[CS],
-            self.vectors(),
+            word & MODE_BITS,
+            bool(word & MODE_USER),
+            bool(word & MODE_VM86),
+            limit,
+            word >> MODE_VECTORS,
             self.space,
-            NOTHING if self.guest is None else self.guest.trapped | RETURN,
+            trapped,
         )
         slot = self.code.mode_slot(self.mode)
         state.mode_slot = slot
         state.mode_tag = slot << 57 & WORD
         self.mode_lost = False
-        self.select_tlb()
-
-    def vectors(self) -> int:
-        """Bits for what CR0, CR4 and XCR0 let run: x87, SSE, AVX, AVX-512; see `vectors`."""
-        state = self.state
-        enabled = 0 if state.cr0 & (CR0_EM | CR0_TS) else 1
-        if enabled and state.cr4 & CR4_OSFXSR:
-            enabled |= 2
-        lost = state.cr0 & CR0_TS or not state.cr0 & CR0_PE or state.rflags & VM
-        if state.cr4 & CR4_OSXSAVE and not lost:
-            enabled |= state.xcr0 & 0xE4
-        if state.fsw & FSW_ES and state.cr0 & CR0_NE:
-            enabled &= ~1  # an MMX instruction reports the pending exception
-        return int(enabled)
-
-    def select_tlb(self) -> None:
-        """Point to the translations of this context and of this kind of access."""
-        state = self.state
-        address, places = state.address, CPU.places
-        base = address + places["dtlb_area"].offset + self.tlb_context * 4 * DTLB_SIZE
-        for kind in range(4):
-            state.dtlb_kinds[kind] = base + kind * DTLB_SIZE
-        user = state.cpl == 3
-        kind = USER if user else SUPERVISOR_AC if state.rflags & AC else SUPERVISOR
-        if (user and state.cr0 & CR0_AM and state.rflags & AC) or state.dr[7] & 0xFF:
-            kind = STRICT
-        state.dtlb = base + kind * DTLB_SIZE
-        fetch = address + places["itlb_area"].offset + self.tlb_context * 2 * ITLB_SIZE
-        state.itlb = fetch + (ITLB_SIZE if user else 0)
 
     def flush_tlb(self, context: int | None = None) -> None:
         """Forget the translations of a context, or of all."""

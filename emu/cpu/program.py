@@ -86,6 +86,7 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Compile what is not in the cache; return the manifest: objects and tables."""
     from emu.cpu.compiler.unit import Unit, shared_unit  # noqa: PLC0415
     from emu.cpu.compiler.words import Restricted  # noqa: PLC0415
+    from emu.cpu.derive import derive  # noqa: PLC0415
     from emu.cpu.dispatch import ENTRY_IR, jump  # noqa: PLC0415
     from emu.cpu.insns.rows import handlers  # noqa: PLC0415
     from emu.cpu.state import CPU, UOP  # noqa: PLC0415
@@ -94,7 +95,8 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     units: list[Unit] = []
     names: list[str] = []
     jobs: list[Future[str]] = []
-    calls: dict[str, Restricted] = {"jump": jump}  # type: ignore[dict-item]
+    # what Python calls itself
+    calls: dict[str, Restricted] = {"jump": jump, "derive": derive}  # type: ignore[dict-item]
     done = 0
 
     def finished(_: Future[str]) -> None:

@@ -39,6 +39,7 @@ VIOLATION, MISCONFIGURATION, RESERVED, LOG = range(4)
 READ_RIGHT, WRITE_RIGHT, EXECUTE_RIGHT, USER_EXECUTE_RIGHT = 1, 2, 4, 1 << 10
 EPT_ACCESSED, EPT_DIRTY = 1 << 8, 1 << 9
 NPT_P, NPT_RW, NPT_US, NPT_ACCESSED, NPT_DIRTY, NPT_NX = 1, 2, 4, 1 << 5, 1 << 6, 1 << 63
+NPT_GLOBAL = 1 << 8  # MBZ in the upper levels. APM Vol. 2, 4-Kbyte Page Translation
 LARGE = 1 << 7
 ENTRY_ADDRESS = 0x000F_FFFF_FFFF_F000
 MEMORY_TYPES = 0b0111_0011  # bit t: t is a memory type that a leaf may have
@@ -190,6 +191,8 @@ def walk_npt(cpu: Any, gpa: int, linear: int, access: int) -> int:
         leaf = 1
         if shift > 12:
             leaf = entry & LARGE
+            if shift > 30:
+                reserved |= NPT_GLOBAL
             if leaf:
                 reserved |= (1 << shift) - 1 & 0xFFFF_E000
                 if shift > 30 or (shift == 30 and control & GIANT_PAGES == 0):

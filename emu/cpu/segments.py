@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from emu.cpu.paging import CR0_PE
-from emu.cpu.state import FS, GS
-
 WORD = (1 << 64) - 1
 
 # access rights, as in the VMCS. SDM Vol. 3, Guest Register State
@@ -17,25 +12,6 @@ CODE_SEGMENT, EXPAND_DOWN, CONFORMING, WRITABLE, READABLE = 8, 4, 4, 2, 2
 def dpl(rights: int) -> int:
     """Descriptor privilege level."""
     return rights >> 5 & 3
-
-
-def cache_segments(state: Any, bits: int) -> None:
-    """Derive base, bounds and access of each segment as data accesses check them.
-
-    In 64-bit mode bases other than those of FS and GS are zero and nothing is checked.
-    """
-    protected = state.cr0 & CR0_PE and not state.rflags & 1 << 17
-    for seg in range(6):
-        rights = state.segment_rights[seg]
-        if bits == 64:
-            state.linear_base[seg] = state.segment_base[seg] if seg in (FS, GS) else 0
-            low, read, write = 0, WORD, WORD
-        else:
-            state.linear_base[seg] = state.segment_base[seg]
-            low, read, write = bounds(rights, state.segment_limit[seg], bool(protected))
-        state.segment_low[seg] = low
-        state.read_end[seg] = read
-        state.write_end[seg] = write
 
 
 def bounds(rights: int, limit: int, protected: bool) -> tuple[int, int, int]:

@@ -39,6 +39,7 @@ class Reason(Enum):
     POWER_OFF = "the guest powered off"
     RESET = "the guest reset the machine"
     TRIPLE_FAULT = "triple fault"
+    PAUSED = "paused"
     LIMIT = Idle.LIMIT.value
     HALTED = Idle.HALTED.value
     NO_EVENT = Idle.NO_EVENT.value
@@ -262,6 +263,10 @@ class Board:
     def debug_exit(self, status: int) -> None:
         """The debug-exit device was written."""
         self._end(Reason.DEBUG_EXIT, status)
+
+    def pause(self) -> None:
+        """End the run at the next instruction boundary; another `run` goes on from there."""
+        self._end(Reason.PAUSED)
 
     def power_off(self) -> None:
         """S5, or the shutdown port."""
