@@ -25,6 +25,7 @@ from emu.cpu.paging import (
     NO_PAGE,
 )
 from emu.cpu.plain import run_records
+from emu.cpu.smm import Smm
 from emu.cpu.state import (
     CPU,
     CS,
@@ -113,6 +114,7 @@ class Cpu(LinearMemory):
         self.guest: GuestMode | None = None
         self.delivering: Event | None = None
         self.bus: Any = memory  # what answers for memory, as plain Python accesses it
+        self.smm = Smm()
         self.acknowledge: Callable[[], int] | None = None
         access.BUSES[self.state.address] = memory
         state = self.state
@@ -177,6 +179,7 @@ class Cpu(LinearMemory):
         self.halted = self.nmi_pending = self.nmi_blocked = False
         self.waits_for_sipi = self.init_pending = False
         self.sipi_pending = None
+        self.smm = Smm()
         self.monitored = None
         if self.extension is not None:
             self.extension.reset()
@@ -194,7 +197,9 @@ class Cpu(LinearMemory):
         kept = {name: getattr(state, name) for name in ("xcr0", *KEPT_BY_INIT)}
         registers = {name: self.record[name].copy() for name in VECTORS_AND_X87}
         msrs, cache_mode = self.msrs, state.cr0 & (CR0_CD | CR0_NW)
+        smm = self.smm
         self.reset()
+        self.smm = smm
         for name, value in kept.items():
             setattr(state, name, value)
         for name, value in registers.items():
@@ -599,6 +604,7 @@ class Cpu(LinearMemory):
     def update_pending(self) -> None:
         """Let compiled code know whether an event waits for its chance."""
         pending = self.interrupt_pending or self.nmi_pending or self.init_pending
+        pending = pending or self.smm.pending
         if self.guest is not None:
             pending = pending or self.sipi_pending is not None or self.guest.pending()
         self.state.event_pending = int(pending)
@@ -612,7 +618,7 @@ class Cpu(LinearMemory):
         guest, extension = self.guest, self.extension
         if not (self.halted or self.waits_for_sipi):
             return False
-        if self.init_pending and not (extension is not None and extension.blocks_init()):
+        if self.init_acceptable() or self.smi_acceptable():
             return False
         if guest is not None and (guest.pending() or self.sipi_pending is not None):
             return False
@@ -626,15 +632,34 @@ class Cpu(LinearMemory):
             return False
         return not (self.interrupt_pending and guest.accepts_interrupt())
 
+    def smi_acceptable(self) -> bool:
+        """Whether an SMI is pending and not blocked: by SMM, wait-for-SIPI, a shadow, GIF."""
+        smm, extension = self.smm, self.extension
+        if not smm.pending or smm.active or self.waits_for_sipi or self.shadow_active():
+            return False
+        return extension is None or not extension.blocks_events()
+
+    def init_acceptable(self) -> bool:
+        """Whether an INIT is pending and not blocked: by SMM or the extension."""
+        if not self.init_pending or self.smm.active:
+            return False
+        return self.extension is None or not self.extension.blocks_init()
+
     def take_event(self) -> bool:
         """Deliver the event of highest priority that is pending and can be taken.
 
         SDM Vol. 3, Prioritization of Concurrent Events.
         """
+        from emu.cpu.system import smm  # noqa: PLC0415 - these import this module
         from emu.cpu.system.events import deliver_interrupt, deliver_nmi  # noqa: PLC0415
 
         guest, extension = self.guest, self.extension
-        if self.init_pending and not (extension is not None and extension.blocks_init()):
+        if self.smi_acceptable():
+            if guest is not None:
+                guest.smi()
+            smm.enter(self)
+            return True
+        if self.init_acceptable():
             if guest is not None:
                 guest.init()
             self.init_reset()

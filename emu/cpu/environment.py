@@ -51,5 +51,8 @@ class Environment:
         """
         return True
 
+    def smm(self, active: bool) -> None:
+        """The processor entered system-management mode, or left it."""
+
     def initialised(self) -> None:
         """The processor took an INIT."""

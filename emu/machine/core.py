@@ -73,6 +73,7 @@ class Core(Environment):
     def run(self, ticks: int) -> Stop:
         """Run until `ticks` are used up, `stop` is called, or there is nothing to do."""
         before = int(self.cpu.state.retired)
+        self.board.smram.show(self.cpu.smm.active)
         self._running = True
         try:
             reason = STOPS[self.cpu.run(ticks)]
@@ -118,7 +119,15 @@ class Core(Environment):
         self.cpu.update_pending()
 
     def smi(self) -> None:
-        """A system-management interrupt arrived: there is no SMM, as with SMIs disabled."""
+        """A system-management interrupt arrived; while one is handled, one more is latched."""
+        self.cpu.smm.pending = True
+        self.cpu.update_pending()
+
+    def flush(self) -> None:
+        """Memory came or went: translations do not hold any more."""
+        self.cpu.flush_tlb()
+        if self._running:
+            self.cpu.stopping = True
 
     def init(self) -> None:
         """An INIT arrived."""
@@ -199,6 +208,10 @@ class Core(Environment):
     def pause_ticks(self) -> int:
         """What a PAUSE takes."""
         return self.board.config.pause_ticks
+
+    def smm(self, active: bool) -> None:
+        """The processor entered or left system-management mode: SMRAM appears or goes."""
+        self.board.smram.show(active)
 
     def initialised(self) -> None:
         """The processor took an INIT: so does its local APIC; only the others wait for a SIPI."""
