@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from emu.cpu import debug
 from emu.cpu.errors import Fault, TripleFault
 from emu.cpu.flags import RESERVED_ONE, VM
+from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.models.model import AMD, INTEL
 from emu.cpu.paging import (
     CR0_CD,
@@ -219,7 +220,11 @@ def restored_words(cpu: Cpu) -> Words:
 
 
 def rsm(cpu: Cpu, insn: Any) -> None:
-    """RSM: back to the interrupted program; #UD outside SMM, shutdown for an invalid state."""
+    """RSM: back to the interrupted program; #UD outside SMM, shutdown for an invalid state.
+
+    A guest's intercept comes before #UD. APM Vol. 2, Miscellaneous Intercepts.
+    """
+    ask(cpu, Intercept.RSM, insn)
     if not cpu.smm.active:
         raise Fault(Vector.UD)
     words = restored_words(cpu)
