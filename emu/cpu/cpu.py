@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from emu.cpu.state import (
     CS,
     MOV_SS,
     NO_ERROR_CODE,
+    TLB_CONTEXTS,
     UOP,
     WORD,
     Exit,
@@ -125,19 +125,10 @@ class Cpu(LinearMemory):
         state.physmap_pages = memory.pages
         state.code_lines = memory.code_lines.ctypes.data
         state.physical_mask = (1 << self.model.maxphyaddr) - 1
-        word = ctypes.c_uint64
-        self._walk = ctypes.CFUNCTYPE(word, word, word, word)(
-            self.program.engine.address("call_walk")
-        )
-        self._fetch_frame = ctypes.CFUNCTYPE(word, word, word)(
-            self.program.engine.address("call_fetch_frame")
-        )
-        self._second_level = ctypes.CFUNCTYPE(word, word, word, word, word)(
-            self.program.engine.address("call_walk_second_level")
-        )
-        self._derive = ctypes.CFUNCTYPE(word, word, word)(
-            self.program.engine.address("call_derive")
-        )
+        call = self.program.call
+        self._walk, self._second_level = call("walk", 3), call("walk_second_level", 4)
+        self._fetch_frame, self._derive = call("fetch_frame", 2), call("derive", 2)
+        self._forget, self._forget_jumps = call("forget_translations", 2), call("forget_jumps", 1)
         state.trapped_frame = WORD
         self.reset()
 
@@ -268,9 +259,8 @@ class Cpu(LinearMemory):
 
     def flush_tlb(self, context: int | None = None) -> None:
         """Forget the translations of a context, or of all."""
-        contexts = slice(None) if context is None else slice(context, context + 1)
-        self.record["dtlb_area"].reshape(4, -1)[contexts] = ODD
-        self.record["itlb_area"].reshape(4, -1)[contexts] = ODD
+        for each in range(TLB_CONTEXTS) if context is None else (context,):
+            self._forget(self.state.address, each)
         self.flush_jumps()
 
     def flush_page(self, linear: int) -> None:
@@ -284,7 +274,7 @@ class Cpu(LinearMemory):
 
     def flush_jumps(self) -> None:
         """Forget which RIPs lead to which blocks."""
-        self.record["jump_area"] = WORD
+        self._forget_jumps(self.state.address)
 
     def forbid_writes(self, page: int) -> None:
         """Let writes to a guest-physical page take the slow path: it holds decoded code."""

@@ -52,6 +52,11 @@ class Program(NamedTuple):
     enter_at: Any
     shared: list[str]  # functions that all handlers share
 
+    def call(self, name: str, words: int) -> Callable[..., int]:
+        """A restricted function as machine code, of so many words: the state's address first."""
+        kinds = [ctypes.c_uint64] * (words + 1)
+        return ctypes.CFUNCTYPE(*kinds)(self.engine.address(f"call_{name}"))
+
 
 @functools.cache
 def rows() -> dict[str, Any]:
@@ -86,7 +91,7 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Compile what is not in the cache; return the manifest: objects and tables."""
     from emu.cpu.compiler.unit import Unit, shared_unit  # noqa: PLC0415
     from emu.cpu.compiler.words import Restricted  # noqa: PLC0415
-    from emu.cpu.derive import derive  # noqa: PLC0415
+    from emu.cpu.derive import CALLED  # noqa: PLC0415
     from emu.cpu.dispatch import ENTRY_IR, jump  # noqa: PLC0415
     from emu.cpu.insns.rows import handlers  # noqa: PLC0415
     from emu.cpu.state import CPU, UOP  # noqa: PLC0415
@@ -96,7 +101,8 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     names: list[str] = []
     jobs: list[Future[str]] = []
     # what Python calls itself
-    calls: dict[str, Restricted] = {"jump": jump, "derive": derive}  # type: ignore[dict-item]
+    calls: dict[str, Restricted] = {"jump": jump}  # type: ignore[dict-item]
+    calls.update((each.name, each) for each in CALLED)
     done = 0
 
     def finished(_: Future[str]) -> None:

@@ -81,7 +81,7 @@ def vmrun(cpu: Cpu, insn: Any) -> None:
 def state_block(cpu: Cpu, insn: Any) -> ControlBlock:
     """The VMCB of VMLOAD and VMSAVE; the address is guest-physical where they are virtualized."""
     address = operand(cpu, insn)
-    if isinstance(cpu.guest, SvmGuest) and cpu.guest.virtual_state_transfer:
+    if isinstance(cpu.guest, SvmGuest) and cpu.guest.plan.moves_state:
         address = cpu.physical(address, WRITE | NO_LINEAR)
     return ControlBlock.at(cpu.memory, address)
 
