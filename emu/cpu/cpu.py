@@ -348,7 +348,7 @@ class Cpu(LinearMemory):
             guest = self.guest
             if guest is not None and state.event_pending:
                 guest.before_traps()
-            if self.debug_causes & (debug.SINGLE_STEP | debug.TASK_SWITCH):
+            if self.debug_causes and not (self.shadow_active() and state.shadow_kind == MOV_SS):
                 causes, self.debug_causes = self.debug_causes, 0
                 self.debug_trap(causes)
                 continue
@@ -385,6 +385,10 @@ class Cpu(LinearMemory):
     def shadow_active(self) -> bool:
         """Whether the last instruction was the STI or MOV SS that inhibits interrupts."""
         return bool(self.state.shadow_budget == self.state.budget)
+
+    def shadow_kind(self) -> int:
+        """What inhibits events at this boundary or for the instruction that runs: STI, MOV_SS."""
+        return int(self.state.shadow_kind) if self.shadowed or self.shadow_active() else 0
 
     def leave_loop(self) -> None:
         """Deal with what compiled code came back for."""
@@ -675,8 +679,8 @@ class Cpu(LinearMemory):
             return False
         if not (self.interruptible_now() if guest is None else guest.accepts_interrupt()):
             return False
-        if guest is not None:
-            guest.interrupt()
+        if guest is not None and guest.interrupt():
+            return True
         self.halted = False
         deliver_interrupt(self, self.acknowledge())
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from emu.cpu.state import CS, DS, ES, FS, GS, LDTR, SS, TR
 from emu.machine.apic_model import ApicModel
 from emu.machine.board import Board
 from emu.machine.processor import EntryState, Stop
+from emu.vmx import Vmx
 
 if TYPE_CHECKING:
     from emu.cpu.guest_mode import Extension
@@ -53,6 +55,8 @@ class Core(Environment):
         self.cpu = processor(board.memory, code, model, self)
         self.cpu.extension = extension_of(self.cpu)
         self.cpu.acknowledge = self.acknowledge
+        if model.has("VMX"):
+            self.cpu.extension = Vmx(self.cpu)
         self.cpu.waits_for_sipi = index != 0
         self._running = False
         self._elapsed = 0
@@ -212,6 +216,16 @@ class Core(Environment):
     def smm(self, active: bool) -> None:
         """The processor entered or left system-management mode: SMRAM appears or goes."""
         self.board.smram.show(active)
+
+    def alarm(self, ticks: int, ring: Callable[[], None]) -> Callable[[], None]:
+        """A timer of the board."""
+        timer = self.board.clock.timer(ring)
+        timer.arm(self.board.clock.now + ticks)
+        return timer.cancel
+
+    def end_of_interrupt(self) -> None:
+        """EOI of the local APIC."""
+        self.lapic.end_of_interrupt()
 
     def initialised(self) -> None:
         """The processor took an INIT: so does its local APIC; only the others wait for a SIPI."""
