@@ -13,7 +13,7 @@ from vmcs.vmx.fields import FIELDS
 REVISION: Final = 0x4E53_544C
 REGION_SIZE: Final = 4096
 WRITE_BACK: Final = 6
-TIMER_RATE: Final = 5
+TIMER_RATE: Final = 0
 
 # what CR0 and CR4 must have in VMX operation: PE, NE and PG; VMXE
 CR0_FIXED0: Final = 0x8000_0021
