@@ -300,9 +300,10 @@ class SvmGuest(GuestMode):
             unmasked = bool(self.cpu.state.rflags & IF)
         return unmasked and (bool(self.bits >> EXTERNAL & 1) or not self.cpu.shadow_active())
 
-    def interrupt(self) -> None:
+    def interrupt(self) -> bool:
         """A physical interrupt; an intercepted one stays pending, not acknowledged."""
         self.check(EXTERNAL)
+        return False
 
     def init(self) -> None:
         """INIT; an intercepted one stays pending."""

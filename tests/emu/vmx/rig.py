@@ -37,8 +37,7 @@ class DeliveringCpu(machines.RecordingCpu):
         if self.guest is None:
             self.fault = fault
             raise fault
-        else:
-            Cpu.raised(self, fault)
+        Cpu.raised(self, fault)
 
 
 class Rig:
