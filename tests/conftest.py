@@ -33,3 +33,10 @@ def kvm_unit_tests(request: pytest.FixtureRequest) -> Path | None:
     """The folder with the images of kvm-unit-tests; None when there is none."""
     name = request.config.getoption("--kvm-unit-tests")
     return Path(name) if name else None
+
+
+# GNU readline, which pytest imports, exports the size of the terminal to the processes that it
+# starts, 80 columns where there is none; pytest-xdist's workers are such processes.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+    os.unsetenv(name)  # readline's copy is not in os.environ

@@ -31,7 +31,10 @@ class Answer(NamedTuple):
 
 @pytest.fixture
 def nestling(capsys, monkeypatch):
-    """Run the command with these arguments, 120 columns wide: exit code, stdout, stderr."""
+    """Run the command with these arguments, 120 columns wide: exit code, stdout, stderr.
+
+    Under `pytest -s` the width would be that of the terminal.
+    """
     monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from emu.cli.output import compile_first, kernel, kernels, progress, styled, table, writable
@@ -55,3 +58,10 @@ def test_a_path_to_write_is_a_file_or_nothing_yet(tmp_path):
     for path, words in ((tmp_path, "is no file"), (tmp_path / "a" / "b", "does not exist")):
         with pytest.raises(InputError, match=words):
             writable(str(path))
+
+
+def test_processes_that_tests_start_inherit_no_width():
+    code = "import os; print(*sorted({'COLUMNS', 'LINES'} & set(os.environ)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "\n" == done.stdout
