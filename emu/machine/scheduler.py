@@ -42,6 +42,7 @@ class Scheduler:
         self.shutdown = shutdown
         self.current = 0
         self.stopped = False
+        self.stalled = 0  # ticks of whole quanta in which nothing but exceptions happened
         # what the host does between slices, and while nobody runs until the event at a tick:
         # input may come from outside, which `idle` tells by True
         self.between: Callable[[], None] = _nothing
@@ -70,7 +71,11 @@ class Scheduler:
         return sum(processor.retired for processor in self.processors)
 
     def run(self, max_instructions: int | None = None, max_ticks: int | None = None) -> Idle | None:
-        """Run until `stop` is called (None) or there is a reason not to go on."""
+        """Run until `stop` is called (None) or there is a reason not to go on.
+
+        A guest whose exception handlers only fault retires nothing for ever: exceptions that fill
+        whole quanta count as instructions do.
+        """
         self.stopped = False
         end = None if max_ticks is None else self.clock.now + max_ticks
         idle_since: int | None = None
@@ -98,7 +103,7 @@ class Scheduler:
             budget = min(budget, end - self.clock.now)
         if max_instructions is not None:
             # no instruction takes less than a tick
-            budget = min(budget, max_instructions - self.retired)
+            budget = min(budget, max_instructions - self.retired - self.stalled)
         event = self.clock.next_event()
         return budget if event is None else min(budget, max(event - self.clock.now, 1))
 
@@ -123,11 +128,15 @@ class Scheduler:
         processor, clock = self.processors[self.current], self.clock
         clock.slice_end = clock.base + ticks
         clock.elapsed, clock.shorten = processor.elapsed, processor.stop
+        retired = processor.retired
         try:
             reason = processor.run(ticks)
         finally:
             clock.end_slice()
-        self._left -= processor.elapsed()
+        used = processor.elapsed()
+        self._left -= used
+        if used >= self.quantum and processor.retired == retired:
+            self.stalled += used
         if reason in (Stop.YIELD, Stop.HALT):
             self._left = 0
         elif reason is Stop.SHUTDOWN:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -233,7 +234,7 @@ def _plain_header() -> bytes:
 def _put_boot_data(placement: Placement, header: bytes, command_line: str, initrd: bytes) -> None:
     """Boot parameters, command line, initial RAM disk, descriptors and page tables."""
     board, name = placement.board, placement.name
-    text = command_line.encode()
+    text = os.fsencode(command_line)
     longest = field(header, "cmdline_size")
     if len(text) > longest:
         raise InputError(f"{name}: a command line of {len(text)} bytes; the kernel takes {longest}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -148,14 +149,14 @@ def _information(
         out.extend(bytes(-len(out) % 4))
         return at
 
-    cmdline = append(command_line.encode() + b"\0")
+    cmdline = append(os.fsencode(command_line) + b"\0")
     loader = append(b"nestling\0")
     rows = []
     for i, module in enumerate(modules):
         gpa = -(-end // PAGE) * PAGE
         placement.put(gpa, module.data, f"module {i}")
         end = gpa + len(module.data)
-        rows.append(MODULE.pack(gpa, end, append(module.text.encode() + b"\0"), 0))
+        rows.append(MODULE.pack(gpa, end, append(os.fsencode(module.text) + b"\0"), 0))
     mods_addr = append(b"".join(rows))
     entries = [MAP_ENTRY.pack(20, r.gpa, r.size, r.kind) for r in board.memory_map]
     mmap_addr = append(b"".join(entries))
