@@ -45,6 +45,7 @@ class Reason(Enum):
     LIMIT = Idle.LIMIT.value
     HALTED = Idle.HALTED.value
     NO_EVENT = Idle.NO_EVENT.value
+    STORM = Idle.STORM.value
     IDLE_LIMIT = Idle.IDLE_LIMIT.value
 
 

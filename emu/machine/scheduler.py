@@ -15,12 +15,16 @@ from emu.machine.processor import Processor, Stop
 ALONE = 1 << 20  # ticks of a turn where nobody waits for the next
 
 
+STORM = 20_000  # exceptions in a row after which a guest is given up
+
+
 class Idle(Enum):
     """Why a run ended although nobody ended the machine."""
 
     LIMIT = "the limit of instructions or ticks is reached"
     HALTED = "every processor is halted and no interrupt can wake one"
     NO_EVENT = "every processor is halted and no event is coming"
+    STORM = "exceptions follow one another, and no instruction comes to an end"
     IDLE_LIMIT = "every processor has been halted for longer than the idle limit"
 
 
@@ -42,7 +46,7 @@ class Scheduler:
         self.shutdown = shutdown
         self.current = 0
         self.stopped = False
-        self.stalled = 0  # ticks of whole quanta in which nothing but exceptions happened
+        self.fruitless = 0  # ticks in a row in which exceptions were all that happened
         # what the host does between slices, and while nobody runs until the event at a tick:
         # input may come from outside, which `idle` tells by True
         self.between: Callable[[], None] = _nothing
@@ -71,11 +75,7 @@ class Scheduler:
         return sum(processor.retired for processor in self.processors)
 
     def run(self, max_instructions: int | None = None, max_ticks: int | None = None) -> Idle | None:
-        """Run until `stop` is called (None) or there is a reason not to go on.
-
-        A guest whose exception handlers only fault retires nothing for ever: exceptions that fill
-        whole quanta count as instructions do.
-        """
+        """Run until `stop` is called (None) or there is a reason not to go on."""
         self.stopped = False
         end = None if max_ticks is None else self.clock.now + max_ticks
         idle_since: int | None = None
@@ -87,6 +87,8 @@ class Scheduler:
             budget = self._budget(end, max_instructions)
             if budget <= 0:
                 return Idle.LIMIT
+            if self.fruitless >= min(STORM, max_instructions or STORM):
+                return Idle.STORM
             if not self._choose():
                 idle_since = self.clock.now if idle_since is None else idle_since
                 reason = self._skip(end, idle_since)
@@ -103,7 +105,7 @@ class Scheduler:
             budget = min(budget, end - self.clock.now)
         if max_instructions is not None:
             # no instruction takes less than a tick
-            budget = min(budget, max_instructions - self.retired - self.stalled)
+            budget = min(budget, max_instructions - self.retired)
         event = self.clock.next_event()
         return budget if event is None else min(budget, max(event - self.clock.now, 1))
 
@@ -135,8 +137,7 @@ class Scheduler:
             clock.end_slice()
         used = processor.elapsed()
         self._left -= used
-        if used >= self.quantum and processor.retired == retired:
-            self.stalled += used
+        self.fruitless = self.fruitless + used if processor.retired == retired else 0
         if reason in (Stop.YIELD, Stop.HALT):
             self._left = 0
         elif reason is Stop.SHUTDOWN:
