@@ -153,8 +153,14 @@ def cross_page(cpu: Any, uop: Any) -> None:
 ENTRY_IR = """\
 define i64 @enter(ptr %cpu) {{
 entry:
+  br label %again
+again:
 {loads}
   call preserve_nonecc void @jump(ptr %cpu, ptr %cpu, {words})
+  %delivered = call preserve_mostcc i64 @take_fault(ptr %cpu)
+  %on = icmp ne i64 %delivered, 0
+  br i1 %on, label %again, label %done
+done:
   ret i64 0
 }}
 define i64 @enter_at(ptr %cpu, i64 %at) {{

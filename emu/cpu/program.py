@@ -52,11 +52,6 @@ class Program(NamedTuple):
     enter_at: Any
     shared: list[str]  # functions that all handlers share
 
-    def call(self, name: str, words: int) -> Callable[..., int]:
-        """A restricted function as machine code, of so many words: the state's address first."""
-        kinds = [ctypes.c_uint64] * (words + 1)
-        return ctypes.CFUNCTYPE(*kinds)(self.engine.address(f"call_{name}"))
-
 
 @functools.cache
 def rows() -> dict[str, Any]:
@@ -91,7 +86,8 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Compile what is not in the cache; return the manifest: objects and tables."""
     from emu.cpu.compiler.unit import Unit, shared_unit  # noqa: PLC0415
     from emu.cpu.compiler.words import Restricted  # noqa: PLC0415
-    from emu.cpu.derive import CALLED  # noqa: PLC0415
+    from emu.cpu.delivery import deliver, take_fault  # noqa: PLC0415
+    from emu.cpu.derive import derive  # noqa: PLC0415
     from emu.cpu.dispatch import ENTRY_IR, jump  # noqa: PLC0415
     from emu.cpu.insns.rows import handlers  # noqa: PLC0415
     from emu.cpu.state import CPU, UOP  # noqa: PLC0415
@@ -100,9 +96,9 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     units: list[Unit] = []
     names: list[str] = []
     jobs: list[Future[str]] = []
-    # what Python calls itself
-    calls: dict[str, Restricted] = {"jump": jump}  # type: ignore[dict-item]
-    calls.update((each.name, each) for each in CALLED)
+    # what Python and the entries call themselves
+    seeds: tuple[Any, ...] = (jump, derive, take_fault, deliver)
+    calls: dict[str, Restricted] = {seed.name: seed for seed in seeds}
     done = 0
 
     def finished(_: Future[str]) -> None:

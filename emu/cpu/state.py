@@ -93,6 +93,8 @@ JUMP_ENTRY = Layout(
 )
 BLOCK_ENTRY = Layout("BlockEntry", (Field("key"), Field("uop")))
 
+MODE_TAG_SHIFT = 57
+
 DTLB_SIZE = DTLB_ENTRIES * TLB_ENTRY.size
 ITLB_SIZE = ITLB_ENTRIES * FETCH_ENTRY.size
 
@@ -113,8 +115,11 @@ FIELDS = (
     # RFLAGS without the status flags, which flags.py derives from flag_result and flag_carries
     Field("rflags"),
     # hot: the current mode as cached by Cpu.refresh()
-    Field("mode_tag"),  # mode slot << 57, so that RIP ^ mode_tag tells modes apart
+    Field("mode_tag"),  # mode slot << MODE_TAG_SHIFT, so that RIP ^ mode_tag tells modes apart
     Field("mode_slot"),
+    Field("mode_slots", "u64", 2),  # in 64-bit mode: those of CPL 0 and of CPL 3
+    Field("guest_mode"),  # events may be intercepted: plain Python delivers them
+    Field("faults_taken"),  # that compiled code delivered in this slice, each for a tick
     Field("ip_mask"),
     Field("stack_mask"),
     Field("linear_mask"),

@@ -342,6 +342,18 @@ def raw_store64(address: int, value: int) -> None:
 @intrinsic(
     """\
     {t0} = inttoptr i64 {0} to ptr
+    {t1} = trunc i64 {1} to i8
+    call void @llvm.memset.p0.i64(ptr {t0}, i8 {t1}, i64 {2}, i1 false)""",
+    "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
+)
+def raw_fill(target: int, byte: int, count: int) -> None:
+    """Write `count` bytes of one value at a host address."""
+    ctypes.memset(target, byte, count)
+
+
+@intrinsic(
+    """\
+    {t0} = inttoptr i64 {0} to ptr
     {t1} = inttoptr i64 {1} to ptr
     call void @llvm.memmove.p0.p0.i64(ptr {t0}, ptr {t1}, i64 {2}, i1 false)""",
     "declare void @llvm.memmove.p0.p0.i64(ptr, ptr, i64, i1)",

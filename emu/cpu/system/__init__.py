@@ -32,7 +32,6 @@ MODULES = (
     "ports",
     "caches",
     "xsave",
-    "smm",
     "vectors",
     "frames",
     "x87",

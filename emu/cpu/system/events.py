@@ -44,36 +44,22 @@ INTERRUPT_GATE, TRAP_GATE = 14, 15
 
 def deliver_exception(cpu: Cpu, fault: Fault) -> None:
     """Deliver an exception; one during delivery becomes #DF or a shutdown by the manual's table."""
-    offer(cpu, fault)
-    load_payload(cpu, fault)
-    error = fault.error if fault.vector in WITH_ERROR_CODE else None
-    deliver_event(cpu, Event(EventKind.HARDWARE, fault.vector, error))
-
-
-def deliver_event(cpu: Cpu, event: Event) -> None:
-    """Deliver an event that nobody intercepts, and what comes up during its delivery."""
+    current = fault
+    offer(cpu, current)
     while True:
         try:
-            deliver(cpu, event)
+            load_payload(cpu, current)
+            error = current.error if current.vector in WITH_ERROR_CODE else None
+            deliver(cpu, Event(EventKind.HARDWARE, current.vector, error, 0, current.address))
         except Fault as second:
-            event = following(cpu, event, second)
+            offer(cpu, second)
+            if current.vector == Vector.DF:
+                shut_down(cpu)
+            current = escalate(current, second)
+            if current is not second:
+                offer(cpu, current)
         else:
             return
-
-
-def following(cpu: Cpu, event: Event, second: Fault) -> Event:
-    """What is delivered after a fault in the delivery of an event."""
-    offer(cpu, second)
-    if event.kind == EventKind.HARDWARE:
-        if event.vector == Vector.DF:
-            shut_down(cpu)
-        escalated = escalate(event.vector, second)
-        if escalated is not second:
-            offer(cpu, escalated)
-            second = escalated
-    load_payload(cpu, second)
-    error = second.error if second.vector in WITH_ERROR_CODE else None
-    return Event(EventKind.HARDWARE, second.vector, error)
 
 
 def shut_down(cpu: Cpu) -> None:
@@ -100,10 +86,10 @@ def load_payload(cpu: Cpu, fault: Fault) -> None:
         cpu.state.dr[7] &= ~debug.DR7_GD
 
 
-def escalate(first: int, second: Fault) -> Fault:
+def escalate(first: Fault, second: Fault) -> Fault:
     """What a fault while delivering another becomes. SDM Vol. 3, Interrupt 8: Double Fault."""
-    contributory = first in CONTRIBUTORY and second.vector in CONTRIBUTORY
-    after_page_fault = first == Vector.PF and (
+    contributory = first.vector in CONTRIBUTORY and second.vector in CONTRIBUTORY
+    after_page_fault = first.vector == Vector.PF and (
         second.vector in CONTRIBUTORY or second.vector == Vector.PF
     )
     if contributory or after_page_fault:
@@ -113,7 +99,10 @@ def escalate(first: int, second: Fault) -> Fault:
 
 def deliver_interrupt(cpu: Cpu, vector: int, kind: EventKind = EventKind.EXTERNAL) -> None:
     """Deliver an external interrupt; faults of the delivery have EXT set."""
-    deliver_event(cpu, Event(kind, vector))
+    try:
+        deliver(cpu, Event(kind, vector))
+    except Fault as fault:
+        deliver_exception(cpu, fault)
 
 
 def deliver_nmi(cpu: Cpu) -> None:
@@ -145,9 +134,12 @@ def deliver(cpu: Cpu, event: Event) -> None:
     vector, error = event.vector, event.error
     soft = event.kind in (EventKind.SOFTWARE, EventKind.SOFTWARE_EXCEPTION)
     cpu.delivering = event
-    if event.kind == EventKind.HARDWARE and vector in FAULTS_SET_RF and not event.injected:
+    if event.kind == EventKind.HARDWARE and vector in FAULTS_SET_RF:
         flags |= RF
-    if not state.cr0 & CR0_PE:
+    compiled = cpu.long_mode and cpu.deliver_compiled(vector, error, soft, flags)
+    if compiled:
+        pass
+    elif not state.cr0 & CR0_PE:
         deliver_real(cpu, vector)
     elif cpu.long_mode:
         deliver_long(cpu, vector, error, soft, flags)
@@ -158,7 +150,8 @@ def deliver(cpu: Cpu, event: Event) -> None:
         branch_records.record_event(cpu, source, vector)
     cpu.debug_causes = 0
     cpu.halted = False
-    cpu.refresh()
+    if not compiled:
+        cpu.refresh()
 
 
 def deliver_real(cpu: Cpu, vector: int) -> None:
