@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from emu.cpu.code import CodeCache, Mode
 from emu.cpu.derive import MODE_BITS, MODE_USER, MODE_VECTORS, MODE_VM86
 from emu.cpu.environment import Environment
 from emu.cpu.errors import Fault, GuestExit, TripleFault
-from emu.cpu.flags import IF, RESERVED_ONE, RF, TF, set_status_flags, status_flags
+from emu.cpu.flags import RESERVED_ONE, RF, TF, set_status_flags, status_flags
 from emu.cpu.linear import LinearMemory
 from emu.cpu.models import MODELS, Model
 from emu.cpu.paging import (
@@ -24,13 +23,16 @@ from emu.cpu.paging import (
     EFER_LMA,
     NO_PAGE,
 )
+from emu.cpu.pending import PendingEvents
 from emu.cpu.plain import run_records
+from emu.cpu.smm import Smm
 from emu.cpu.state import (
     CPU,
     CS,
     MODE_TAG_SHIFT,
     MOV_SS,
     NO_ERROR_CODE,
+    TLB_CONTEXTS,
     UOP,
     WORD,
     Exit,
@@ -65,7 +67,7 @@ class Stop(Enum):
     SHUTDOWN = "triple fault"
 
 
-class Cpu(LinearMemory):
+class Cpu(LinearMemory, PendingEvents):
     """A logical processor over `memory`; processors of one machine share `code`."""
 
     def __init__(
@@ -115,6 +117,7 @@ class Cpu(LinearMemory):
         self.guest: GuestMode | None = None
         self.delivering: Event | None = None
         self.bus: Any = memory  # what answers for memory, as plain Python accesses it
+        self.smm = Smm()
         self.acknowledge: Callable[[], int] | None = None
         access.BUSES[self.state.address] = memory
         state = self.state
@@ -125,22 +128,11 @@ class Cpu(LinearMemory):
         state.physmap_pages = memory.pages
         state.code_lines = memory.code_lines.ctypes.data
         state.physical_mask = (1 << self.model.maxphyaddr) - 1
-        word = ctypes.c_uint64
-        self._walk = ctypes.CFUNCTYPE(word, word, word, word)(
-            self.program.engine.address("call_walk")
-        )
-        self._deliver = ctypes.CFUNCTYPE(word, *(word,) * 6)(
-            self.program.engine.address("call_deliver")
-        )
-        self._fetch_frame = ctypes.CFUNCTYPE(word, word, word)(
-            self.program.engine.address("call_fetch_frame")
-        )
-        self._second_level = ctypes.CFUNCTYPE(word, word, word, word, word)(
-            self.program.engine.address("call_walk_second_level")
-        )
-        self._derive = ctypes.CFUNCTYPE(word, word, word)(
-            self.program.engine.address("call_derive")
-        )
+        call = self.program.call
+        self._walk, self._second_level = call("walk", 3), call("walk_second_level", 4)
+        self._fetch_frame, self._derive = call("fetch_frame", 2), call("derive", 2)
+        self._forget, self._forget_jumps = call("forget_translations", 2), call("forget_jumps", 1)
+        self._deliver = call("deliver", 6)
         state.trapped_frame = WORD
         self.reset()
 
@@ -182,6 +174,7 @@ class Cpu(LinearMemory):
         self.halted = self.nmi_pending = self.nmi_blocked = False
         self.waits_for_sipi = self.init_pending = False
         self.sipi_pending = None
+        self.smm = Smm()
         self.monitored = None
         if self.extension is not None:
             self.extension.reset()
@@ -199,7 +192,9 @@ class Cpu(LinearMemory):
         kept = {name: getattr(state, name) for name in ("xcr0", *KEPT_BY_INIT)}
         registers = {name: self.record[name].copy() for name in VECTORS_AND_X87}
         msrs, cache_mode = self.msrs, state.cr0 & (CR0_CD | CR0_NW)
+        smm = self.smm
         self.reset()
+        self.smm = smm
         for name, value in kept.items():
             setattr(state, name, value)
         for name, value in registers.items():
@@ -279,9 +274,8 @@ class Cpu(LinearMemory):
 
     def flush_tlb(self, context: int | None = None) -> None:
         """Forget the translations of a context, or of all."""
-        contexts = slice(None) if context is None else slice(context, context + 1)
-        self.record["dtlb_area"].reshape(4, -1)[contexts] = ODD
-        self.record["itlb_area"].reshape(4, -1)[contexts] = ODD
+        for each in range(TLB_CONTEXTS) if context is None else (context,):
+            self._forget(self.state.address, each)
         self.flush_jumps()
 
     def flush_page(self, linear: int) -> None:
@@ -295,7 +289,7 @@ class Cpu(LinearMemory):
 
     def flush_jumps(self) -> None:
         """Forget which RIPs lead to which blocks."""
-        self.record["jump_area"] = WORD
+        self._forget_jumps(self.state.address)
 
     def forbid_writes(self, page: int) -> None:
         """Let writes to a guest-physical page take the slow path: it holds decoded code."""
@@ -371,7 +365,7 @@ class Cpu(LinearMemory):
             guest = self.guest
             if guest is not None and state.event_pending:
                 guest.before_traps()
-            if self.debug_causes & (debug.SINGLE_STEP | debug.TASK_SWITCH):
+            if self.debug_causes and not (self.shadow_active() and state.shadow_kind == MOV_SS):
                 causes, self.debug_causes = self.debug_causes, 0
                 self.debug_trap(causes)
                 continue
@@ -408,6 +402,10 @@ class Cpu(LinearMemory):
     def shadow_active(self) -> bool:
         """Whether the last instruction was the STI or MOV SS that inhibits interrupts."""
         return bool(self.state.shadow_budget == self.state.budget)
+
+    def shadow_kind(self) -> int:
+        """What inhibits events at this boundary or for the instruction that runs: STI, MOV_SS."""
+        return int(self.state.shadow_kind) if self.shadowed or self.shadow_active() else 0
 
     def leave_loop(self) -> None:
         """Deal with what compiled code came back for."""
@@ -617,75 +615,3 @@ class Cpu(LinearMemory):
         if self.state.budget:
             self.state.budget -= 1
             self.idle += 1
-
-    # events
-
-    def update_pending(self) -> None:
-        """Let compiled code know whether an event waits for its chance."""
-        pending = self.interrupt_pending or self.nmi_pending or self.init_pending
-        if self.guest is not None:
-            pending = pending or self.sipi_pending is not None or self.guest.pending()
-        self.state.event_pending = int(pending)
-
-    def interruptible_now(self) -> bool:
-        """Whether an external interrupt would be taken at this boundary."""
-        return bool(self.state.rflags & IF) and not self.shadow_active()
-
-    def awaits_nothing(self) -> bool:
-        """Whether it waits, halted or for a SIPI, and no event that ends the wait is pending."""
-        guest, extension = self.guest, self.extension
-        if not (self.halted or self.waits_for_sipi):
-            return False
-        if self.init_pending and not (extension is not None and extension.blocks_init()):
-            return False
-        if guest is not None and (guest.pending() or self.sipi_pending is not None):
-            return False
-        if self.waits_for_sipi or (extension is not None and extension.blocks_events()):
-            return True
-        if guest is None:
-            if self.nmi_pending and not self.nmi_blocked:
-                return False
-            return not (self.interrupt_pending and self.state.rflags & IF)
-        if self.nmi_pending and not guest.nmi_blocked():
-            return False
-        return not (self.interrupt_pending and guest.accepts_interrupt())
-
-    def take_event(self) -> bool:
-        """Deliver the event of highest priority that is pending and can be taken.
-
-        SDM Vol. 3, Prioritization of Concurrent Events.
-        """
-        from emu.cpu.system.events import deliver_interrupt, deliver_nmi  # noqa: PLC0415
-
-        guest, extension = self.guest, self.extension
-        if self.init_pending and not (extension is not None and extension.blocks_init()):
-            if guest is not None:
-                guest.init()
-            self.init_reset()
-            self.environment.initialised()
-            return True
-        if guest is not None:
-            if self.sipi_pending is not None:
-                guest.sipi(self.sipi_pending)
-            if guest.boundary():
-                return True
-        if self.waits_for_sipi or (extension is not None and extension.blocks_events()):
-            return False
-        blocked = self.nmi_blocked if guest is None else guest.nmi_blocked()
-        if self.nmi_pending and not blocked and not self.shadow_active():
-            if guest is not None:
-                guest.nmi()
-            self.nmi_pending, self.nmi_blocked = False, True
-            self.halted = False
-            self.update_pending()
-            deliver_nmi(self)
-            return True
-        if not self.interrupt_pending or self.acknowledge is None:
-            return False
-        if not (self.interruptible_now() if guest is None else guest.accepts_interrupt()):
-            return False
-        if guest is not None:
-            guest.interrupt()
-        self.halted = False
-        deliver_interrupt(self, self.acknowledge())
-        return True

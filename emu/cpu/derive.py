@@ -30,13 +30,17 @@ from emu.cpu.state import (
     CPU,
     CS,
     DTLB_SIZE,
+    FETCH_ENTRY,
     FS,
     GS,
     ITLB_SIZE,
+    JUMP_ENTRIES,
+    JUMP_ENTRY,
     SS,
     STRICT,
     SUPERVISOR,
     SUPERVISOR_AC,
+    TLB_ENTRY,
     USER,
 )
 
@@ -171,3 +175,38 @@ def derive(cpu: Any, context: int) -> int:
     if cpu.rflags & VM:
         mode |= MODE_VM86
     return mode
+
+
+@outlined
+def forget_translations(cpu: Any, context: int) -> int:
+    """Forget the translations of a context: odd tags match no address."""
+    at = cpu.address + DTLB_AREA + context * (4 * DTLB_SIZE)
+    end = at + 4 * DTLB_SIZE
+    while at < end:
+        entry = TLB_ENTRY(at)
+        entry.read_tag = 1
+        entry.write_tag = 1
+        at += 32
+    at = cpu.address + ITLB_AREA + context * (2 * ITLB_SIZE)
+    end = at + 2 * ITLB_SIZE
+    while at < end:
+        fetch = FETCH_ENTRY(at)
+        fetch.tag = 1
+        at += 16
+    return 0
+
+
+@outlined
+def forget_jumps(cpu: Any) -> int:
+    """Forget which RIPs lead to which blocks."""
+    at = cpu.jump_cache
+    end = at + JUMP_ENTRIES * 32
+    while at < end:
+        entry = JUMP_ENTRY(at)
+        entry.key = WORD
+        at += 32
+    return 0
+
+
+CALLED: tuple[Any, ...] = (derive, forget_translations, forget_jumps)
+"""What only plain Python calls."""

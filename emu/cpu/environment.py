@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Environment:
     """A processor without a machine: no device answers, and time stands still."""
@@ -51,5 +53,19 @@ class Environment:
         """
         return True
 
+    def smm(self, active: bool) -> None:
+        """The processor entered system-management mode, or left it."""
+
     def initialised(self) -> None:
         """The processor took an INIT."""
+
+    def alarm(self, ticks: int, ring: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
+        """Call `ring` when `ticks` have passed; what is returned cancels that."""
+        return _nothing
+
+    def end_of_interrupt(self) -> None:
+        """Signal the local APIC that the interrupt in service is done with."""
+
+
+def _nothing() -> None:
+    return

@@ -89,6 +89,7 @@ class Event(NamedTuple):
     error: int | None = None
     length: int = 0  # of the instruction, for the software kinds
     payload: int | None = None
+    injected: bool = False  # on entry to guest mode: RF in the image pushed stays as it is
 
     @classmethod
     def of(cls, fault: Fault) -> Event:
@@ -125,6 +126,8 @@ class GuestMode:
 
     trapped: frozenset[str] = frozenset()
     """Mnemonics that go to plain Python in this guest although they have compiled handlers."""
+    disabled: frozenset[str] = frozenset()
+    """Features of CPUID whose instructions are undefined opcodes in this guest."""
     single_steps = False
     """Whether `boundary` wants to be called after each instruction."""
 
@@ -144,8 +147,8 @@ class GuestMode:
         """MOV from CR, SMSW: what the guest sees of `value`."""
         return value
 
-    def write_cr(self, number: int, value: int, insn: Any) -> int:
-        """MOV to CR, LMSW, CLTS: what goes to the register when the guest writes `value`."""
+    def write_cr(self, number: int, value: int, insn: Any) -> int | None:
+        """MOV to CR, LMSW, CLTS: what goes to the register for `value`; None when that is done."""
         return value
 
     def write_task_priority(self, value: int) -> bool:
@@ -207,8 +210,9 @@ class GuestMode:
         """Whether an external interrupt is taken now: delivered, or intercepted."""
         return self.cpu.interruptible_now()
 
-    def interrupt(self) -> None:
-        """An external interrupt that is taken, before it is acknowledged."""
+    def interrupt(self) -> bool:
+        """An external interrupt that is taken, before it is acknowledged; True: dealt with."""
+        return False
 
     def init(self) -> None:
         """INIT, before it is taken."""

@@ -52,6 +52,11 @@ class Program(NamedTuple):
     enter_at: Any
     shared: list[str]  # functions that all handlers share
 
+    def call(self, name: str, words: int) -> Callable[..., int]:
+        """A restricted function as machine code, of so many words: the state's address first."""
+        kinds = [ctypes.c_uint64] * (words + 1)
+        return ctypes.CFUNCTYPE(*kinds)(self.engine.address(f"call_{name}"))
+
 
 @functools.cache
 def rows() -> dict[str, Any]:
@@ -87,7 +92,7 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     from emu.cpu.compiler.unit import Unit, shared_unit  # noqa: PLC0415
     from emu.cpu.compiler.words import Restricted  # noqa: PLC0415
     from emu.cpu.delivery import deliver, take_fault  # noqa: PLC0415
-    from emu.cpu.derive import derive  # noqa: PLC0415
+    from emu.cpu.derive import CALLED  # noqa: PLC0415
     from emu.cpu.dispatch import ENTRY_IR, jump  # noqa: PLC0415
     from emu.cpu.insns.rows import handlers  # noqa: PLC0415
     from emu.cpu.state import CPU, UOP  # noqa: PLC0415
@@ -97,7 +102,7 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     names: list[str] = []
     jobs: list[Future[str]] = []
     # what Python and the entries call themselves
-    seeds: tuple[Any, ...] = (jump, derive, take_fault, deliver)
+    seeds: tuple[Any, ...] = (jump, take_fault, deliver, *CALLED)
     calls: dict[str, Restricted] = {seed.name: seed for seed in seeds}
     done = 0
 

@@ -36,6 +36,7 @@ USER_PAGE: Final = 1 << 11  # the guest's entries give the linear address to use
 # `second_level_kind`
 VIOLATION, MISCONFIGURATION, RESERVED, LOG = range(4)
 
+SUPPRESS: Final = 1 << 63  # of an EPT entry and of `second_level_rights`: suppress #VE
 READ_RIGHT, WRITE_RIGHT, EXECUTE_RIGHT, USER_EXECUTE_RIGHT = 1, 2, 4, 1 << 10
 EPT_ACCESSED, EPT_DIRTY = 1 << 8, 1 << 9
 NPT_P, NPT_RW, NPT_US, NPT_ACCESSED, NPT_DIRTY, NPT_NX = 1, 2, 4, 1 << 5, 1 << 6, 1 << 63
@@ -121,7 +122,7 @@ def walk_ept(cpu: Any, gpa: int, linear: int, access: int) -> int:
         entry = raw_load64(host) if host else WORD
         rights &= entry
         if entry & some == 0:
-            return refuse(cpu, VIOLATION, gpa, linear, access, rights)
+            return refuse(cpu, VIOLATION, gpa, linear, access, rights | entry & SUPPRESS)
         leaf = 1
         if shift > 12:
             leaf = entry & LARGE
@@ -146,7 +147,7 @@ def walk_ept(cpu: Any, gpa: int, linear: int, access: int) -> int:
         if access & WRITE or (access & IN_WALK and control & DIRTY_FLAGS):
             needed = READ_RIGHT | WRITE_RIGHT
     if rights & needed != needed:
-        return refuse(cpu, VIOLATION, gpa, linear, access, rights)
+        return refuse(cpu, VIOLATION, gpa, linear, access, rights | entry & SUPPRESS)
     writable = rights & WRITE_RIGHT
     if control & DIRTY_FLAGS:
         dirty = EPT_DIRTY if needed & WRITE_RIGHT else 0

@@ -23,6 +23,8 @@ from emu.machine.processor import EntryState, ParkedProcessor, Processor, Segmen
 from emu.machine.rtc import SHUTDOWN, Rtc
 from emu.machine.scheduler import Idle, Scheduler
 from emu.machine.serial import Serial
+from emu.machine.smi import APM_BASE, SMI_OFFSET, ApmPorts, SmiControl
+from emu.machine.smram import Smram
 from emu.memory import PhysicalMemory
 
 PAGE: Final = 4096
@@ -97,6 +99,8 @@ class Board:
         for gpa, size in firmware.ram_ranges(config.memory):
             self.memory.add_ram(gpa, size)
         self.memory.add_device(0, self.memory.pages * PAGE, self.mmio)
+        low_end = min(config.memory, firmware.LOW_MEMORY_END)
+        self.smram = Smram(self.memory, low_end, self._flush)
         self.outcome: tuple[Reason, int | None] | None = None
         self.asleep = False
         self._lapic_pages: dict[int, int] = {}
@@ -145,7 +149,8 @@ class Board:
         keyboard = KeyboardController(
             self.reset, self.isa_line(IRQ_KEYBOARD), self.isa_line(IRQ_MOUSE)
         )
-        self.pci = PciBus()
+        self.smi_control = SmiControl(self.smi)
+        self.pci = PciBus(self.smram.bridge)
         for first, count, device in self.pic.ports():
             ports.add(first, count, device)
         ports.add(0x40, 4, self.pit)
@@ -156,6 +161,8 @@ class Board:
         ports.add(0x92, 1, Port92(self))
         ports.add(0x3F8, 8, self.serial)
         ports.add(power.PM_BASE, 12, self.power, width=4)
+        ports.add(power.PM_BASE + SMI_OFFSET, 8, self.smi_control, width=4)
+        ports.add(APM_BASE, 2, ApmPorts(self.smi_control))
         # the bytes of CONFIG_ADDRESS are ports of their own; CF9H is the reset control
         ports.add(0xCF8, 1, self.pci, width=4)
         ports.add(0xCF9, 1, ResetControl(self))
@@ -254,6 +261,16 @@ class Board:
             lapic.pin(1, True)
             lapic.pin(1, False)
 
+    def smi(self) -> None:
+        """SMI#: every processor gets it."""
+        for processor in self.processors:
+            processor.smi()
+
+    def _flush(self) -> None:
+        """Memory came or went: processors forget their translations."""
+        for processor in self.processors:
+            processor.flush()
+
     # power
 
     def _end(self, reason: Reason, status: int | None = None) -> None:
@@ -293,6 +310,8 @@ class Board:
         self.pic.reset()
         self.serial.reset()
         self.power.reset()
+        self.smi_control.reset()
+        self.smram.reset()
         for lapic in self.lapics:
             lapic.reset()
         for processor in self.processors:

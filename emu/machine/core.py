@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from emu.cpu.state import CS, DS, ES, FS, GS, LDTR, SS, TR
 from emu.machine.apic_model import ApicModel
 from emu.machine.board import Board
 from emu.machine.processor import EntryState, Stop
+from emu.vmx import Vmx
 
 if TYPE_CHECKING:
     from emu.cpu.guest_mode import Extension
@@ -53,6 +55,8 @@ class Core(Environment):
         self.cpu = processor(board.memory, code, model, self)
         self.cpu.extension = extension_of(self.cpu)
         self.cpu.acknowledge = self.acknowledge
+        if model.has("VMX"):
+            self.cpu.extension = Vmx(self.cpu)
         self.cpu.waits_for_sipi = index != 0
         self._running = False
         self._elapsed = 0
@@ -73,6 +77,7 @@ class Core(Environment):
     def run(self, ticks: int) -> Stop:
         """Run until `ticks` are used up, `stop` is called, or there is nothing to do."""
         before = int(self.cpu.state.retired)
+        self.board.smram.show(self.cpu.smm.active)
         self._running = True
         try:
             reason = STOPS[self.cpu.run(ticks)]
@@ -118,7 +123,15 @@ class Core(Environment):
         self.cpu.update_pending()
 
     def smi(self) -> None:
-        """A system-management interrupt arrived: there is no SMM, as with SMIs disabled."""
+        """A system-management interrupt arrived; while one is handled, one more is latched."""
+        self.cpu.smm.pending = True
+        self.cpu.update_pending()
+
+    def flush(self) -> None:
+        """Memory came or went: translations do not hold any more."""
+        self.cpu.flush_tlb()
+        if self._running:
+            self.cpu.stopping = True
 
     def init(self) -> None:
         """An INIT arrived."""
@@ -199,6 +212,20 @@ class Core(Environment):
     def pause_ticks(self) -> int:
         """What a PAUSE takes."""
         return self.board.config.pause_ticks
+
+    def smm(self, active: bool) -> None:
+        """The processor entered or left system-management mode: SMRAM appears or goes."""
+        self.board.smram.show(active)
+
+    def alarm(self, ticks: int, ring: Callable[[], None]) -> Callable[[], None]:
+        """A timer of the board."""
+        timer = self.board.clock.timer(ring)
+        timer.arm(self.board.clock.now + ticks)
+        return timer.cancel
+
+    def end_of_interrupt(self) -> None:
+        """EOI of the local APIC."""
+        self.lapic.end_of_interrupt()
 
     def initialised(self) -> None:
         """The processor took an INIT: so does its local APIC; only the others wait for a SIPI."""

@@ -53,9 +53,10 @@ class PciFunction:
 class PciBus:
     """Bus 0 behind CONFIG_ADDRESS and CONFIG_DATA."""
 
-    def __init__(self) -> None:
+    def __init__(self, bridge: PciFunction | None = None) -> None:
         self.address = 0
-        self.functions: dict[tuple[int, int], PciFunction] = {(0, 0): PciFunction(HOST_BRIDGE)}
+        host_bridge = bridge or PciFunction(HOST_BRIDGE)
+        self.functions: dict[tuple[int, int], PciFunction] = {(0, 0): host_bridge}
 
     def _selected(self) -> PciFunction | None:
         if not self.address & ENABLE or self.address >> 16 & 0xFF:

@@ -82,6 +82,9 @@ class Processor(Protocol):
     def smi(self) -> None:
         """A system-management interrupt arrived."""
 
+    def flush(self) -> None:
+        """Memory came or went: translations do not hold any more."""
+
     def init(self) -> None:
         """An INIT arrived."""
 
@@ -135,6 +138,9 @@ class ParkedProcessor:
     def smi(self) -> None:
         """Remember it."""
         self.arrived.append("smi")
+
+    def flush(self) -> None:
+        """It has no translations."""
 
     def init(self) -> None:
         """Remember it."""

@@ -29,7 +29,6 @@ FOREIGN: Final = frozenset(("HV", "VC", "CP"))  # of encrypted guests and shadow
 EXCEPTIONS: Final = sum(
     1 << row.bit for row in ExceptionIntercept.table if not row.reserved and row.name not in FOREIGN
 )
-REMEMBERED: Final = 256  # control blocks that passed
 PAE_PDPES: Final = 32  # bytes
 
 MEMBERS: Final = Group(
@@ -64,20 +63,16 @@ def walk() -> Walk:
 
 
 class VmrunChecks:
-    """The checks of one processor; control blocks that passed are remembered."""
+    """The checks of one processor."""
 
     def __init__(self, cpu: Cpu) -> None:
         self.cpu = cpu
-        self.passed: dict[tuple[int, ...], None] = {}
 
     def refused_by(self, block: ControlBlock) -> Row | None:
         """The first check that does not hold; None when VMRUN goes on."""
         members = MEMBERS.read(block.data)
         values = dict(zip(walk().members, members, strict=True))
         situation = self.situation(values)
-        key = (*members, *situation.values())
-        if key in self.passed:
-            return None
         words = walk().names.words().tolist()
         for name, value in (self.constants | situation).items():
             words[walk().names.index(name)] = value
@@ -85,12 +80,7 @@ class VmrunChecks:
             if position >= 0:
                 words[position] = value
         stop: int = first_stop.over_integers()(walk().code, words, [0])
-        if stop < len(walk().rows):
-            return walk().rows[stop]
-        if len(self.passed) >= REMEMBERED:
-            self.passed.clear()
-        self.passed[key] = None
-        return None
+        return walk().rows[stop] if stop < len(walk().rows) else None
 
     @functools.cached_property
     def constants(self) -> dict[str, int]:
@@ -121,12 +111,7 @@ class VmrunChecks:
             "SMM_LOCK": cpu.msrs.get(HWCR, 0) & SMM_LOCK,
         }
         index = walk().names.index
-        if self.reads_pdpes(
-            values[index("CR0")],
-            values[index("CR4")],
-            values[index("EFER")],
-            values[index("MISC_CTL")],
-        ):
+        if self.reads_pdpes(*(values[index(name)] for name in ("CR0", "CR4", "EFER", "MISC_CTL"))):
             data = cpu.memory.read(values[index("CR3")] & 0xFFFF_FFE0, PAE_PDPES)
             for n in range(4):
                 words[f"PDPE{n}"] = int.from_bytes(data[8 * n : 8 * n + 8], "little")
@@ -136,6 +121,10 @@ class VmrunChecks:
         """Whether VMRUN reads the four entries of PAE paging: without nested paging."""
         nested = misc_ctl & MiscControl.NP_ENABLE and self.cpu.model.has("NPT")
         return bool(cr0 & CR0_PG and cr4 & CR4_PAE and not efer & EFER_LME and not nested)
+
+    def reads_pdpes_of(self, block: ControlBlock) -> bool:
+        """The same of a VMCB: what memory holds decides then, too."""
+        return self.reads_pdpes(*(block[name] for name in ("cr0", "cr4", "efer", "misc_ctl")))
 
 
 def ncr3_reserved(cpu: Cpu) -> int:

@@ -11,7 +11,10 @@ from emu.cpu.program import source_digest
 from emu.cpu.state import CPU, UOP
 from emu.svm import transfer
 
-ROOTS = ("load_guest", "save_guest", "load_host", "save_host", "vmload", "vmsave")
+ROOTS = (
+    *("load_guest", "save_guest", "save_exit", "load_host", "save_host"),
+    *("vmload", "vmsave"),
+)
 
 
 @functools.cache

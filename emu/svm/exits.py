@@ -80,11 +80,11 @@ def nested_page_fault(fault: SecondLevelFault, fetch_told: bool) -> int:
     return info | bits["FINAL"].mask
 
 
-def interrupted(event: Event) -> tuple[int, int]:
-    """EXITINTINFO and its error code: the event in whose delivery the intercept came up."""
+def interrupted(event: Event) -> int:
+    """EXITINTINFO with its error code: the event in whose delivery the intercept came up."""
     # INT1, INT3 and INTO count as exceptions
     kind = EventKind.HARDWARE if event.kind > EventKind.SOFTWARE else event.kind
     info = EXIT_INT_INFO["V"].mask | EXIT_INT_INFO["TYPE"].placed(kind) | event.vector
     if event.error is None:
-        return info, 0
-    return info | EXIT_INT_INFO["EV"].mask, event.error
+        return info
+    return info | EXIT_INT_INFO["EV"].mask | event.error << 32

@@ -18,6 +18,7 @@ from vmcs.svm.msrs import VM_CR as VM_CR_LAYOUT
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
     from emu.svm.guest import SvmGuest
+    from emu.svm.plan import Plan
 
 EFER: Final = 0xC000_0080
 INDEX: Final = {row.name: row.index for row in SVM_MSRS}
@@ -45,7 +46,9 @@ class Svm(Extension):
     def __init__(self, cpu: Cpu) -> None:
         super().__init__(cpu)
         self.decode_assists = cpu.model.has("DECODE_ASSISTS")
+        self.next_rips = cpu.model.has("NRIPS")
         self.checks = VmrunChecks(cpu)
+        self.plans: dict[bytes, Plan] = {}
         self.asids = Asids(cpu)
         self.monitor: Monitor | None = None
         self.refused_by: str | None = None

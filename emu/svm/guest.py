@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+import functools
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emu.cpu import debug
 from emu.cpu.decode import MNEMONICS
@@ -23,12 +24,13 @@ from emu.svm import exits
 from emu.svm.exits import Exit
 from emu.svm.maps import msr_intercepted, port_intercepted
 from emu.svm.pause import PauseFilter
-from vmcs.svm.control_bits import INT_CTL, MiscControl2
+from vmcs.svm.control_bits import INT_CTL
 from vmcs.svm.exit_codes import SvmExit
 from vmcs.svm.intercepts import intercept
 
 if TYPE_CHECKING:
     from emu.svm.extension import Svm
+    from emu.svm.plan import Plan
     from emu.svm.vmcb import ControlBlock
 
 WORD: Final = (1 << 64) - 1
@@ -39,6 +41,7 @@ V_INTR_PRIO, V_IGN_TPR = INT_CTL["V_INTR_PRIO"], INT_CTL["V_IGN_TPR"].mask
 V_INTR_MASKING = INT_CTL["V_INTR_MASKING"].mask
 V_GIF_ENABLE, V_NMI_ENABLE = INT_CTL["V_GIF_ENABLE"].mask, INT_CTL["V_NMI_ENABLE"].mask
 SMI_EXTERNAL: Final = 1
+NO_EXIT: Final = Exit(int(SvmExit.INVALID))
 
 INTERCEPTS: Final = {
     Intercept.CPUID: "CPUID",
@@ -81,47 +84,19 @@ TASK_SWITCH, SHUTDOWN = intercept("TASK_SWITCH").position, intercept("SHUTDOWN")
 CR_READ, CR_WRITE = intercept("CR0_READ").position, intercept("CR0_WRITE").position
 DR_READ, DR_WRITE = intercept("DR0_READ").position, intercept("DR0_WRITE").position
 EXCEPTION = intercept("EXCP_DE").position
-SOFT: Final = {
-    "PUSHF": ("PUSHF", "PUSHFD", "PUSHFQ"),
-    "POPF": ("POPF", "POPFD", "POPFQ"),
-}
-"""Intercepted instructions that have compiled handlers, by mnemonic."""
-
-
-class Controls(NamedTuple):
-    """The control area as VMRUN reads it, but for what changes while the guest runs."""
-
-    intercepts: int  # the whole vector, a bit for each position
-    pause_threshold: int
-    pause_count: int
-    iopm: int
-    msrpm: int
-    tsc_offset: int
-    misc2: int
 
 
 class SvmGuest(GuestMode):
     """The guest that VMRUN entered with the VMCB `block`."""
 
-    def __init__(self, svm: Svm, block: ControlBlock, controls: Controls, int_ctl: int) -> None:
-        super().__init__(svm.cpu)
-        self.svm, self.block, self.controls = svm, block, controls
-        self.int_ctl = int_ctl
-        self.vector = 0  # V_INTR_VECTOR
+    def __init__(self, svm: Svm, block: ControlBlock, plan: Plan) -> None:
+        self.cpu, self.svm, self.block, self.plan = svm.cpu, svm, block, plan
+        self.bits, self.trapped, self.int_ctl = plan.bits, plan.trapped, plan.int_ctl
         self.host_interrupts = False  # RFLAGS.IF of the host
         self.host_traps = False  # RFLAGS.TF of the host
-        self.fetch_told = False  # nested page faults tell of fetches
-        self.exit = Exit(SvmExit.INVALID)
         self.host_pat: int | None = None  # while the guest has a PAT of its own
-        self.records_branches = False  # LBR virtualization is on
-        self.bits = controls.intercepts
-        self.trapped = frozenset(
-            mnemonic
-            for name, mnemonics in SOFT.items()
-            if self.bits >> intercept(name).position & 1
-            for mnemonic in mnemonics
-        )
-        self.pause = PauseFilter(self.cpu, controls.pause_count, controls.pause_threshold)
+        self.fetch_told = False  # nested page faults tell of fetches
+        self.exit = NO_EXIT
 
     # leaving
 
@@ -161,6 +136,11 @@ class SvmGuest(GuestMode):
             self.check(MWAIT)
             if value:
                 self.check(MWAIT_COND)
+
+    @functools.cached_property
+    def pause(self) -> PauseFilter:
+        """The filter of the PAUSE intercept."""
+        return PauseFilter(self.cpu, self.plan.pause_count, self.plan.pause_threshold)
 
     def assist(self, info: int) -> int:
         """Information that only a processor with decode assists gives."""
@@ -211,18 +191,18 @@ class SvmGuest(GuestMode):
         """#VMEXIT for an MSR that is intercepted."""
         if not self.bits >> MSR_PROT & 1:
             return
-        if msr_intercepted(self.cpu.memory, self.controls.msrpm, index, writes):
+        if msr_intercepted(self.cpu.memory, self.plan.msrpm, index, writes):
             self.vmexit(SvmExit.MSR, int(writes))
 
     def tsc(self, value: int) -> int:
         """The time-stamp counter: scaled, then offset. APM Vol. 2, TSC Ratio MSR."""
-        return (value * self.svm.tsc_ratio >> 32) + self.controls.tsc_offset & WORD
+        return (value * self.svm.tsc_ratio >> 32) + self.plan.tsc_offset & WORD
 
     def port(self, access: PortAccess, insn: Any) -> None:
         """IN, OUT, INS, OUTS, by the I/O permissions map; EXITINFO2 is the next RIP."""
         if not self.bits >> IOIO_PROT & 1:
             return
-        if port_intercepted(self.cpu.memory, self.controls.iopm, access.port, access.size):
+        if port_intercepted(self.cpu.memory, self.plan.iopm, access.port, access.size):
             self.vmexit(SvmExit.IOIO, exits.port_access(access), self.cpu.next_rip)
 
     def task_switch(self, selector: int, how: str, event: Event | None) -> None:
@@ -290,7 +270,7 @@ class SvmGuest(GuestMode):
             return False
         self.check(VINTR)
         self.int_ctl &= ~V_IRQ
-        return self.delivered(self.vector, EventKind.EXTERNAL)
+        return self.delivered(self.plan.vector, EventKind.EXTERNAL)
 
     def delivered(self, vector: int, kind: EventKind) -> bool:
         """Deliver a virtual event."""
@@ -320,9 +300,10 @@ class SvmGuest(GuestMode):
             unmasked = bool(self.cpu.state.rflags & IF)
         return unmasked and (bool(self.bits >> EXTERNAL & 1) or not self.cpu.shadow_active())
 
-    def interrupt(self) -> None:
+    def interrupt(self) -> bool:
         """A physical interrupt; an intercepted one stays pending, not acknowledged."""
         self.check(EXTERNAL)
+        return False
 
     def init(self) -> None:
         """INIT; an intercepted one stays pending."""
@@ -338,10 +319,3 @@ class SvmGuest(GuestMode):
         """A nested page fault."""
         info = exits.nested_page_fault(fault, self.fetch_told)
         self.vmexit(SvmExit.NPF, info, fault.gpa)
-
-    # instructions of SVM in the guest
-
-    @property
-    def virtual_state_transfer(self) -> bool:
-        """Whether VMLOAD and VMSAVE take guest-physical addresses."""
-        return bool(self.controls.misc2 & MiscControl2.VMSAVE_VMLOAD_ENABLE)

@@ -9,7 +9,6 @@ from iced_x86 import OpCodeInfo
 
 from emu.cpu.decode import MNEMONICS
 from emu.cpu.errors import Fault
-from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.paging import EFER_SVME, WRITE
 from emu.cpu.second_level import NO_LINEAR
 from emu.cpu.state import Vector
@@ -81,7 +80,7 @@ def vmrun(cpu: Cpu, insn: Any) -> None:
 def state_block(cpu: Cpu, insn: Any) -> ControlBlock:
     """The VMCB of VMLOAD and VMSAVE; the address is guest-physical where they are virtualized."""
     address = operand(cpu, insn)
-    if isinstance(cpu.guest, SvmGuest) and cpu.guest.virtual_state_transfer:
+    if isinstance(cpu.guest, SvmGuest) and cpu.guest.plan.moves_state:
         address = cpu.physical(address, WRITE | NO_LINEAR)
     return ControlBlock.at(cpu.memory, address)
 
@@ -136,12 +135,6 @@ def invlpga(cpu: Cpu, insn: Any) -> None:
         svm.asids.flush(int(cpu.state.rcx) & MASK32)
 
 
-def rsm(cpu: Cpu, insn: Any) -> None:
-    """RSM outside SMM: the intercept precedes #UD."""
-    ask(cpu, Intercept.RSM, insn)
-    raise Fault(Vector.UD)
-
-
 def skinit(cpu: Cpu, insn: Any) -> None:
     """SKINIT."""
     require_feature(cpu, "SKINIT")
@@ -157,5 +150,4 @@ TABLE: Final[dict[str, Callable[[Cpu, Any], None]]] = {
     "CLGI": clgi,
     "INVLPGA": invlpga,
     "SKINIT": skinit,
-    "RSM": rsm,
 }

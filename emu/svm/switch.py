@@ -8,32 +8,16 @@ from emu.cpu import debug
 from emu.cpu.errors import Fault, GuestExit
 from emu.cpu.flags import IF, TF
 from emu.cpu.guest_mode import Event, EventKind
-from emu.cpu.paging import (
-    CR0_PG,
-    CR4_LA57,
-    CR4_PAE,
-    CR4_SMEP,
-    EFER_LMA,
-    EFER_NXE,
-)
-from emu.cpu.second_level import (
-    FIVE_LEVELS,
-    GIANT_PAGES,
-    GUEST_TRAP,
-    IN_WALK,
-    LEGACY,
-    NO_EXECUTE,
-    NO_LINEAR,
-    NPT,
-)
+from emu.cpu.paging import CR0_PG, CR4_PAE, CR4_SMEP, EFER_LMA, EFER_NXE
+from emu.cpu.second_level import IN_WALK, NO_LINEAR
 from emu.cpu.state import STI, Vector
 from emu.cpu.system.events import deliver, deliver_exception
-from emu.cpu.system.msrs import read_msr
 from emu.svm import exits, lbr
 from emu.svm.compiled import transfers
-from emu.svm.guest import V_NMI_ENABLE, V_NMI_MASK, Controls, SvmGuest
-from emu.svm.vmcb import ControlBlock, Group
-from vmcs.svm.control_bits import EVENT_INJ, IntState, MiscControl, MiscControl2, TlbControl
+from emu.svm.guest import V_NMI_ENABLE, V_NMI_MASK, SvmGuest
+from emu.svm.plan import Plan, key_of, plan_of
+from emu.svm.vmcb import ControlBlock
+from vmcs.svm.control_bits import EVENT_INJ, TlbControl
 from vmcs.svm.exit_codes import SvmExit
 from vmcs.svm.vmcb import member
 
@@ -41,24 +25,16 @@ if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
     from emu.svm.extension import Svm
 
-PAT: Final = 0x277
-CONTROL_AREA: Final = Group(
-    (
-        *("intercepts", "pause_filter_thresh", "pause_filter_count", "iopm_base_pa"),
-        *("msrpm_base_pa", "tsc_offset", "asid", "tlb_ctl", "int_ctl", "int_vector", "int_state"),
-        *("misc_ctl", "event_inj", "event_inj_err", "nested_cr3", "misc_ctl2", "next_rip"),
-    )
-)
-EXIT: Final = Group(
-    ("exit_code", "exit_info_1", "exit_info_2", "exit_int_info", "exit_int_info_err")
-)
-MAP_OFFSET: Final = 0xFFF  # low bits of the maps' addresses, which VMRUN ignores
+PAT, PAT_RESET = 0x277, 0x0007_0406_0007_0406
+INVALID: Final = int(SvmExit.INVALID)
 WITH_INSTRUCTION: Final = frozenset((int(SvmExit.NPF), int(SvmExit.EXCP_PF)))
 """Exits for which decode assists give the bytes of the instruction."""
-SHADOW: Final = int(IntState.INTERRUPT_SHADOW)
+INSTRUCTION: Final = member("insn_bytes")
+FLUSH_ALL: Final = int(TlbControl.FLUSH_ALL)
+FLUSH_GUEST: Final = (int(TlbControl.FLUSH_GUEST), int(TlbControl.FLUSH_GUEST_NON_GLOBAL))
 VALID, TYPE, VECTOR = EVENT_INJ["V"].mask, EVENT_INJ["TYPE"], EVENT_INJ["VECTOR"].mask
 ERROR_VALID: Final = EVENT_INJ["EV"].mask
-INSTRUCTION: Final = member("insn_bytes")
+PLANS: Final = 256  # kept by a processor
 
 
 def vmrun(svm: Svm, block: ControlBlock) -> None:
@@ -66,106 +42,89 @@ def vmrun(svm: Svm, block: ControlBlock) -> None:
     cpu = svm.cpu
     state = cpu.state
     state.rip = cpu.next_rip
-    host_flags = int(state.rflags)
     if svm.monitor is None:
         transfers()["save_host"](state.address, svm.host_area.host)
         svm.host_area.written()
     svm.block = block
-    broken = svm.checks.refused_by(block)
-    svm.refused_by = None if broken is None else broken.name
-    if broken is not None:
-        EXIT.write(block.data, (SvmExit.INVALID, 0, 0, 0, 0))
-        block.written()
-        to_host(svm)
-        cpu.next_rip = int(state.rip)
-        return
-    load(svm, block, host_flags)
+    plan = planned(svm, block)
+    if plan is None:
+        refuse(svm, block)
+    else:
+        load(svm, block, plan)
     cpu.next_rip = int(state.rip)
 
 
-def load(svm: Svm, block: ControlBlock, host_flags: int) -> None:
+def planned(svm: Svm, block: ControlBlock) -> Plan | None:
+    """What VMRUN will do with a VMCB; None when a check fails. Equal control areas pass once."""
+    key = key_of(svm.cpu, block)
+    plan = svm.plans.get(key)
+    if plan is not None:
+        svm.refused_by = None
+        return plan
+    broken = svm.checks.refused_by(block)
+    svm.refused_by = None if broken is None else broken.name
+    if broken is not None:
+        return None
+    plan = plan_of(svm.cpu, block)
+    if not svm.checks.reads_pdpes_of(block):
+        if len(svm.plans) >= PLANS:
+            svm.plans.clear()
+        svm.plans[key] = plan
+    return plan
+
+
+def refuse(svm: Svm, block: ControlBlock) -> None:
+    """#VMEXIT with VMEXIT_INVALID: no guest has run."""
+    int_ctl, int_state, next_rip = block["int_ctl"], block["int_state"], block["next_rip"]
+    transfers()["save_exit"](
+        svm.cpu.state.address, block.host, INVALID, 0, 0, 0, int_ctl, int_state, next_rip
+    )
+    block.written()
+    to_host(svm)
+
+
+def load(svm: Svm, block: ControlBlock, plan: Plan) -> None:
     """Load the guest's state and control, and enter guest mode."""
     cpu = svm.cpu
     state = cpu.state
-    read = dict(zip(CONTROL_AREA.names, grouped(CONTROL_AREA.read(block.data)), strict=True))
-    guest = SvmGuest(svm, block, controls_of(read), read["int_ctl"])
-    guest.vector = read["int_vector"] & 0xFF
-    guest.host_interrupts = bool(host_flags & IF)
-    guest.host_traps = bool(host_flags & TF)
+    guest = SvmGuest(svm, block, plan)
+    flags = state.rflags
+    guest.host_interrupts, guest.host_traps = bool(flags & IF), bool(flags & TF)
     guest.fetch_told = bool(state.efer & EFER_NXE or state.cr4 & CR4_SMEP)
-    nested = read["misc_ctl"] & MiscControl.NP_ENABLE and cpu.model.has("NPT")
-    second_level = nested_paging(cpu, read["nested_cr3"], read["misc_ctl"]) if nested else 0
-    control_translations(svm, read["asid"], read["tlb_ctl"])
+    control_translations(svm, plan)
     transfers()["load_guest"](state.address, block.host)
-    exchange_msrs(guest, block, bool(nested))
-    state.second_level = second_level
+    exchange_msrs(guest)
+    state.second_level = plan.second_level
     cpu.guest = guest
     cpu.halted, cpu.monitored, cpu.debug_causes = False, None, 0
     cpu.untraced = True
     svm.gif = True
-    cpu.inhibits = STI if read["int_state"] & SHADOW else 0
+    cpu.inhibits = STI if plan.shadow else 0
     cpu.refresh()
     cpu.update_pending()
     load_pdpes(cpu)
-    if read["event_inj"] & VALID:
-        inject(guest, read["event_inj"], read["event_inj_err"], read["next_rip"])
+    if plan.event_inj & VALID:
+        inject(guest, plan.event_inj, plan.event_error, block["next_rip"])
 
 
-def grouped(values: tuple[int, ...]) -> list[int]:
-    """The members of the control area; the six words of the intercepts as one number."""
-    return [sum(word << 32 * n for n, word in enumerate(values[:6])), *values[6:]]
-
-
-def controls_of(read: dict[str, int]) -> Controls:
-    """What does not change while the guest runs."""
-    return Controls(
-        read["intercepts"],
-        read["pause_filter_thresh"],
-        read["pause_filter_count"],
-        read["iopm_base_pa"] & ~MAP_OFFSET,
-        read["msrpm_base_pa"] & ~MAP_OFFSET,
-        read["tsc_offset"],
-        read["misc_ctl2"],
-    )
-
-
-def nested_paging(cpu: Cpu, root: int, misc_ctl: int) -> int:
-    """The second level in force: the host's paging mode over nCR3. APM Vol. 2, Nested Paging."""
-    state = cpu.state
-    control = NPT | root
-    if not state.efer & EFER_LMA:
-        control = NPT | LEGACY | root & 0xFFFF_FFE0
-    elif state.cr4 & CR4_LA57:
-        control |= FIVE_LEVELS
-    if state.efer & EFER_NXE:
-        control |= NO_EXECUTE
-    if cpu.model.has("PDPE1GB"):
-        control |= GIANT_PAGES
-    if misc_ctl & MiscControl.GMET_ENABLE and cpu.model.has("GMET"):
-        control |= GUEST_TRAP
-    return int(control)
-
-
-def control_translations(svm: Svm, asid: int, tlb_ctl: int) -> None:
+def control_translations(svm: Svm, plan: Plan) -> None:
     """Enter the guest's address space, and flush as TLB_CONTROL says. APM Vol. 2, TLB Control."""
     cpu = svm.cpu
-    cpu.space = cpu.tlb_context = svm.asids.context(asid)
-    if tlb_ctl == TlbControl.FLUSH_ALL:
+    cpu.space = cpu.tlb_context = svm.asids.context(plan.asid)
+    if plan.tlb_ctl == FLUSH_ALL:
         svm.asids.flush_all()
-    elif tlb_ctl in (TlbControl.FLUSH_GUEST, TlbControl.FLUSH_GUEST_NON_GLOBAL):
-        svm.asids.flush(asid)
+    elif plan.tlb_ctl in FLUSH_GUEST:
+        svm.asids.flush(plan.asid)
 
 
-def exchange_msrs(guest: SvmGuest, block: ControlBlock, nested: bool) -> None:
+def exchange_msrs(guest: SvmGuest) -> None:
     """PAT with nested paging, the branch records with LBR virtualization."""
-    cpu, svm = guest.cpu, guest.svm
-    if nested:
-        guest.host_pat = read_msr(cpu, PAT)
+    cpu, block = guest.cpu, guest.block
+    if guest.plan.second_level:
+        guest.host_pat = cpu.msrs.get(PAT, PAT_RESET)
         cpu.msrs[PAT] = block["g_pat"]
-    wanted = guest.controls.misc2 & MiscControl2.LBR_VIRTUALIZATION_ENABLE
-    guest.records_branches = bool(wanted) and cpu.model.has("LBRV")
-    if guest.records_branches:
-        lbr.save(cpu, svm.host_area)
+    if guest.plan.records_branches:
+        lbr.save(cpu, guest.svm.host_area)
         lbr.load(cpu, block)
 
 
@@ -218,17 +177,17 @@ def vmexit(svm: Svm, guest: SvmGuest) -> None:
     cpu, block = svm.cpu, guest.block
     code, info1, info2 = guest.exit
     delivering = cpu.delivering if code in exits.DURING_DELIVERY else None
-    transfers()["save_guest"](cpu.state.address, block.host)
-    vectoring = (0, 0) if delivering is None else exits.interrupted(delivering)
-    EXIT.write(block.data, (code, info1, info2, *vectoring))
-    block["int_ctl"] = guest.int_ctl
-    block["int_state"] = SHADOW if cpu.shadow_active() else 0
-    block["event_inj"] &= ~VALID
-    if cpu.model.has("NRIPS"):
-        block["next_rip"] = cpu.next_rip if code in exits.SAVING_NEXT_RIP else 0
+    vectoring = 0 if delivering is None else exits.interrupted(delivering)
+    next_rip = cpu.next_rip if svm.next_rips and code in exits.SAVING_NEXT_RIP else 0
+    shadow = int(cpu.shadow_active())
+    call, address = transfers(), cpu.state.address
+    call["save_exit"](
+        address, block.host, code, info1, info2, vectoring, guest.int_ctl, shadow, next_rip
+    )
     if svm.decode_assists:
         save_instruction(cpu, block, code in WITH_INSTRUCTION)
-    if guest.records_branches:
+    call["save_guest"](address, block.host)
+    if guest.plan.records_branches:
         lbr.save(cpu, block)
     if guest.host_pat is not None:
         block["g_pat"] = cpu.msrs[PAT]
@@ -250,12 +209,14 @@ def to_host(svm: Svm) -> None:
     cpu = svm.cpu
     guest = cpu.guest
     to_host_mode(svm)
-    svm.set_gif(False)
+    svm.gif = False
     if svm.monitor is not None:
+        cpu.update_pending()
         svm.monitor.exited(svm)
         return
     transfers()["load_host"](cpu.state.address, svm.host_area.host)
     cpu.refresh()
+    cpu.update_pending()
     load_pdpes(cpu)
     if isinstance(guest, SvmGuest) and guest.host_traps:
         cpu.debug_causes |= debug.SINGLE_STEP
@@ -266,7 +227,7 @@ def to_host_mode(svm: Svm) -> None:
     cpu = svm.cpu
     guest = cpu.guest
     if isinstance(guest, SvmGuest):
-        if guest.records_branches:
+        if guest.plan.records_branches:
             lbr.load(cpu, svm.host_area)
         if guest.host_pat is not None:
             cpu.msrs[PAT] = guest.host_pat

@@ -46,6 +46,12 @@ AT_SYSENTER_CS = member("sysenter_cs").offset
 AT_SYSENTER_ESP = member("sysenter_esp").offset
 AT_SYSENTER_EIP = member("sysenter_eip").offset
 
+AT_EXIT_CODE, AT_EXIT_INT_INFO = member("exit_code").offset, member("exit_int_info").offset
+AT_EXIT_INFO_1, AT_EXIT_INFO_2 = member("exit_info_1").offset, member("exit_info_2").offset
+AT_INT_CTL, AT_INT_STATE = member("int_ctl").offset, member("int_state").offset
+AT_NEXT_RIP, AT_EVENT_INJ = member("next_rip").offset, member("event_inj").offset
+NOT_VALID = 0x7FFFFFFF
+
 # access rights keep AVL, L, D and G in bits 15:12, the VMCB in bits 11:8
 LOW_ATTRIBUTES, HIGH_ATTRIBUTES, HIGH_SHIFT = 0xFF, 0xF00, 4
 UNUSED_LINEAR_BITS = 16
@@ -152,6 +158,30 @@ def save_guest(cpu: Any, vmcb: int) -> int:
     raw_store64(vmcb + AT_DR6, cpu.dr[6])
     raw_store64(vmcb + AT_DR7, cpu.dr[7])
     raw_store8(vmcb + AT_CPL, cpu.cpl)
+    return 0
+
+
+@outlined
+def save_exit(
+    cpu: Any,
+    vmcb: int,
+    code: int,
+    info1: int,
+    info2: int,
+    vectoring: int,
+    int_ctl: int,
+    int_state: int,
+    next_rip: int,
+) -> int:
+    """#VMEXIT: why the guest was left; EVENTINJ is no longer valid."""
+    raw_store64(vmcb + AT_EXIT_CODE, code)
+    raw_store64(vmcb + AT_EXIT_INFO_1, info1)
+    raw_store64(vmcb + AT_EXIT_INFO_2, info2)
+    raw_store64(vmcb + AT_EXIT_INT_INFO, vectoring)
+    raw_store32(vmcb + AT_INT_CTL, int_ctl)
+    raw_store32(vmcb + AT_INT_STATE, int_state)
+    raw_store64(vmcb + AT_NEXT_RIP, next_rip)
+    raw_store32(vmcb + AT_EVENT_INJ, raw_load32(vmcb + AT_EVENT_INJ) & NOT_VALID)
     return 0
 
 

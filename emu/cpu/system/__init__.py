@@ -32,6 +32,7 @@ MODULES = (
     "ports",
     "caches",
     "xsave",
+    "smm",
     "vectors",
     "frames",
     "x87",

@@ -229,13 +229,19 @@ def mov_control(cpu: Cpu, insn: Any, to: bool) -> None:
             value = cpu.guest.read_cr(number, value, insn)
         set_register(cpu, general, size, value)
         return
-    value = get_register(cpu, general, size)
-    if cpu.guest is not None:
-        value = cpu.guest.write_cr(number, value, insn)
+    written: int | None = get_register(cpu, general, size)
+    if cpu.guest is not None and written is not None:
+        written = cpu.guest.write_cr(number, written, insn)
+    if written is not None:
+        load_control(cpu, number, written)
+
+
+def load_control(cpu: Cpu, number: int, value: int) -> None:
+    """Write CR0, CR2, CR3, CR4 or CR8."""
     if number == 0:
         write_cr0(cpu, value)
     elif number == 2:
-        state.cr2 = value
+        cpu.state.cr2 = value
     elif number == 3:
         write_cr3(cpu, value, keep=True)
     elif number == 4:
@@ -281,8 +287,8 @@ def clts(cpu: Cpu, insn: Any) -> None:
     """CLTS: CR0.TS := 0."""
     require_privilege(cpu)
     state = cpu.state
-    value = int(state.cr0) & ~CR0_TS
-    if cpu.guest is not None:
+    value: int | None = int(state.cr0) & ~CR0_TS
+    if cpu.guest is not None and value is not None:
         value = cpu.guest.write_cr(0, value, insn)
     state.cr0 = value
     cpu.refresh()
@@ -304,10 +310,11 @@ def lmsw(cpu: Cpu, insn: Any) -> None:
     """LMSW: PE, MP, EM and TS; PE can be set but not cleared."""
     require_privilege(cpu)
     state = cpu.state
-    value = int(state.cr0) & ~14 | get(cpu, insn, 0, 16) & 15
-    if cpu.guest is not None:
+    value: int | None = int(state.cr0) & ~14 | get(cpu, insn, 0, 16) & 15
+    if cpu.guest is not None and value is not None:
         value = cpu.guest.write_cr(0, value, insn)
-    write_cr0(cpu, value)
+    if value is not None:
+        write_cr0(cpu, value)
 
 
 def xgetbv(cpu: Cpu, insn: Any) -> None:

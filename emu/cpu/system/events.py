@@ -44,22 +44,36 @@ INTERRUPT_GATE, TRAP_GATE = 14, 15
 
 def deliver_exception(cpu: Cpu, fault: Fault) -> None:
     """Deliver an exception; one during delivery becomes #DF or a shutdown by the manual's table."""
-    current = fault
-    offer(cpu, current)
+    offer(cpu, fault)
+    load_payload(cpu, fault)
+    error = fault.error if fault.vector in WITH_ERROR_CODE else None
+    deliver_event(cpu, Event(EventKind.HARDWARE, fault.vector, error))
+
+
+def deliver_event(cpu: Cpu, event: Event) -> None:
+    """Deliver an event that nobody intercepts, and what comes up during its delivery."""
     while True:
         try:
-            load_payload(cpu, current)
-            error = current.error if current.vector in WITH_ERROR_CODE else None
-            deliver(cpu, Event(EventKind.HARDWARE, current.vector, error, 0, current.address))
+            deliver(cpu, event)
         except Fault as second:
-            offer(cpu, second)
-            if current.vector == Vector.DF:
-                shut_down(cpu)
-            current = escalate(current, second)
-            if current is not second:
-                offer(cpu, current)
+            event = following(cpu, event, second)
         else:
             return
+
+
+def following(cpu: Cpu, event: Event, second: Fault) -> Event:
+    """What is delivered after a fault in the delivery of an event."""
+    offer(cpu, second)
+    if event.kind == EventKind.HARDWARE:
+        if event.vector == Vector.DF:
+            shut_down(cpu)
+        escalated = escalate(event.vector, second)
+        if escalated is not second:
+            offer(cpu, escalated)
+            second = escalated
+    load_payload(cpu, second)
+    error = second.error if second.vector in WITH_ERROR_CODE else None
+    return Event(EventKind.HARDWARE, second.vector, error)
 
 
 def shut_down(cpu: Cpu) -> None:
@@ -86,10 +100,10 @@ def load_payload(cpu: Cpu, fault: Fault) -> None:
         cpu.state.dr[7] &= ~debug.DR7_GD
 
 
-def escalate(first: Fault, second: Fault) -> Fault:
+def escalate(first: int, second: Fault) -> Fault:
     """What a fault while delivering another becomes. SDM Vol. 3, Interrupt 8: Double Fault."""
-    contributory = first.vector in CONTRIBUTORY and second.vector in CONTRIBUTORY
-    after_page_fault = first.vector == Vector.PF and (
+    contributory = first in CONTRIBUTORY and second.vector in CONTRIBUTORY
+    after_page_fault = first == Vector.PF and (
         second.vector in CONTRIBUTORY or second.vector == Vector.PF
     )
     if contributory or after_page_fault:
@@ -99,10 +113,7 @@ def escalate(first: Fault, second: Fault) -> Fault:
 
 def deliver_interrupt(cpu: Cpu, vector: int, kind: EventKind = EventKind.EXTERNAL) -> None:
     """Deliver an external interrupt; faults of the delivery have EXT set."""
-    try:
-        deliver(cpu, Event(kind, vector))
-    except Fault as fault:
-        deliver_exception(cpu, fault)
+    deliver_event(cpu, Event(kind, vector))
 
 
 def deliver_nmi(cpu: Cpu) -> None:
@@ -134,7 +145,7 @@ def deliver(cpu: Cpu, event: Event) -> None:
     vector, error = event.vector, event.error
     soft = event.kind in (EventKind.SOFTWARE, EventKind.SOFTWARE_EXCEPTION)
     cpu.delivering = event
-    if event.kind == EventKind.HARDWARE and vector in FAULTS_SET_RF:
+    if event.kind == EventKind.HARDWARE and vector in FAULTS_SET_RF and not event.injected:
         flags |= RF
     compiled = cpu.long_mode and cpu.deliver_compiled(vector, error, soft, flags)
     if compiled:

@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
 TSC, TSC_ADJUST, XSS = 0x10, 0x3B, 0xDA0
 EFER_LMSLE, EFER_FFXSR = 1 << 13, 1 << 14
-EFER_FEATURES = (
-    ("SYSCALL", EFER_SCE),
-    ("LM", EFER_LME),
-    ("NX", EFER_NXE),
-    ("SVM", EFER_SVME),
-    ("FFXSR", EFER_FFXSR),
-)
 # memory types that PAT and the MTRRs know. SDM Vol. 3, Memory Cache Control
 MTRR_TYPES, PAT_TYPES = frozenset((0, 1, 4, 5, 6)), frozenset((0, 1, 4, 5, 6, 7))
 
@@ -213,15 +206,24 @@ def write_segment_base(cpu: Cpu, row: Msr, value: int) -> None:
     cpu.refresh()
 
 
+EFER_FEATURES = (
+    ("SYSCALL", EFER_SCE),
+    ("LM", EFER_LME | EFER_LMA),
+    ("NX", EFER_NXE),
+    ("SVM", EFER_SVME),
+    ("FFXSR", EFER_FFXSR),
+)
+
+
 def efer_bits(cpu: Cpu) -> int:
     """The bits of IA32_EFER that this processor has."""
-    return EFER_LMA | sum(bit for name, bit in EFER_FEATURES if cpu.model.has(name))
+    return sum(bits for name, bits in EFER_FEATURES if cpu.model.has(name))
 
 
 def write_efer(cpu: Cpu, row: Msr, value: int) -> None:
     """IA32_EFER: LME cannot change while paging is on; LMA is the processor's."""
     state = cpu.state
-    if value & ~efer_bits(cpu):
+    if value & ~(efer_bits(cpu) | EFER_LMA):
         raise Refused
     if (value ^ state.efer) & EFER_LME and state.cr0 & CR0_PG:
         raise Refused

@@ -32,8 +32,8 @@ def require_privilege(cpu: Cpu) -> None:
 
 
 def require_feature(cpu: Cpu, name: str) -> None:
-    """#UD unless the processor has a feature."""
-    if not cpu.model.has(name):
+    """#UD unless the processor has a feature, and guest mode has it enabled."""
+    if not cpu.model.has(name) or (cpu.guest is not None and name in cpu.guest.disabled):
         raise Fault(Vector.UD)
 
 

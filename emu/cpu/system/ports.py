@@ -13,6 +13,7 @@ from emu.cpu.guest_mode import PortAccess
 from emu.cpu.paging import CR0_PE, CR4_DE, WRITE
 from emu.cpu.registers import SEGMENTS
 from emu.cpu.segments import UNUSABLE
+from emu.cpu.smm import IoAccess
 from emu.cpu.state import ES, TR, Vector
 from emu.cpu.system.operands import get_register, linear_at, load, set_register, store
 
@@ -49,6 +50,19 @@ def note_breakpoints(cpu: Cpu, port: int, size: int) -> None:
         debug.port_breakpoints(cpu, port, size)
 
 
+def note_smi(
+    cpu: Cpu, insn: Any, port: int, size: int, reads: bool, string: bool = False, linear: int = 0
+) -> None:
+    """Remember the I/O instruction when its access brought an SMI; no register has changed."""
+    smm, state = cpu.smm, cpu.state
+    if not smm.pending or smm.active or smm.io is not None:
+        return
+    immediate = not string and insn.op_kind(1 if reads else 0) in IMMEDIATES
+    repeats = string and (insn.has_rep_prefix or insn.has_repne_prefix)
+    rip, rcx, rsi, rdi = (int(getattr(state, name)) for name in ("rip", "rcx", "rsi", "rdi"))
+    smm.io = IoAccess(port, size, reads, string, repeats, immediate, rip, rcx, rsi, rdi, linear)
+
+
 def port_of(cpu: Cpu, insn: Any, position: int) -> int:
     """The port of IN or OUT: an immediate byte or DX."""
     if insn.op_kind(position) in IMMEDIATES:
@@ -79,7 +93,9 @@ def port_in(cpu: Cpu, insn: Any) -> None:
     check_permission(cpu, port, bits // 8)
     ask_port(cpu, insn, PortAccess(port, bits // 8, True, immediate=is_immediate(insn, 1)))
     note_breakpoints(cpu, port, bits // 8)
-    set_register(cpu, 0, bits, cpu.environment.port_read(port, bits // 8))
+    value = cpu.environment.port_read(port, bits // 8)
+    note_smi(cpu, insn, port, bits // 8, True)
+    set_register(cpu, 0, bits, value)
 
 
 def port_out(cpu: Cpu, insn: Any) -> None:
@@ -90,6 +106,7 @@ def port_out(cpu: Cpu, insn: Any) -> None:
     ask_port(cpu, insn, PortAccess(port, bits // 8, False, immediate=is_immediate(insn, 0)))
     note_breakpoints(cpu, port, bits // 8)
     cpu.environment.port_write(port, bits // 8, get_register(cpu, 0, bits))
+    note_smi(cpu, insn, port, bits // 8, False)
 
 
 def string(cpu: Cpu, insn: Any) -> None:
@@ -121,13 +138,14 @@ def string(cpu: Cpu, insn: Any) -> None:
         else:
             cpu.environment.port_write(port, size, load(cpu, linear, size))
         note_breakpoints(cpu, port, size)
+        note_smi(cpu, insn, port, size, reads, True, linear)
         step = -size if state.rflags & DF else size
         set_register(cpu, number, width, get_register(cpu, number, width) + step)
         if not repeats:
             return
         set_register(cpu, 1, width, get_register(cpu, 1, width) - 1)
         rounds += 1
-        if rounds == BURST and get_register(cpu, 1, width):
+        if (rounds == BURST or cpu.smm.io is not None) and get_register(cpu, 1, width):
             cpu.next_rip = int(state.rip)
             return
 

@@ -32,8 +32,9 @@ def test_compiled_transfer_does_what_the_source_says(name):
     for seed in range(20):
         compiled, block = random_state(seed)
         plain, copy = random_state(seed)
-        transfers()[name](compiled.ctypes.data, block.host)
-        getattr(transfer, name)(CPU(plain.ctypes.data), copy.host)
+        words = range(7) if name == "save_exit" else ()
+        transfers()[name](compiled.ctypes.data, block.host, *words)
+        getattr(transfer, name)(CPU(plain.ctypes.data), copy.host, *words)
 
         assert bytes(plain) == bytes(compiled)
         assert bytes(copy.data) == bytes(block.data)
