@@ -60,7 +60,7 @@ class NonRoot(GuestMode):
         self.timer = PreemptionTimer(self)
         self.inactive = ActivityState.HLT  # what it means that the processor is halted
         self.step_due = False  # an event was injected or delivered: a trap by MTF follows
-        self.stepped = 0  # instructions when the monitor trap flag was looked at last
+        self.stepped: int | None = None  # instructions retired at the boundary before
         self.after: Record | None = None  # an exit that follows the instruction that caused it
         self.first_pause = self.last_pause = 0
 
@@ -77,7 +77,7 @@ class NonRoot(GuestMode):
         )
         self.single_steps = bool(self.proc & ProcBased.MONITOR_TRAP_FLAG)
         self.step_due = False
-        self.stepped = self.instructions()
+        self.stepped = None
         self.after = None
         self.first_pause = self.last_pause = 0
         state = vmx["GUEST_ACTIVITY_STATE"]
@@ -287,9 +287,8 @@ class NonRoot(GuestMode):
             self.record, self.after = self.after, None
             raise GuestExit
         retired = self.instructions()
-        stepped, self.stepped = retired != self.stepped, retired
+        stepped, self.stepped = self.stepped not in (None, retired), retired
         if self.vmx["VM_ENTRY_INTR_INFO_FIELD"] & (VALID | 0x700) == VALID | 0x700:
-            stepped = stepped or self.step_due
             self.exit(ExitReason.MONITOR_TRAP_FLAG)
         due, self.step_due = self.step_due, False
         if self.single_steps and (stepped or due):

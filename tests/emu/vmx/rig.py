@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.cpu.cpu import Cpu
+from emu.cpu.cpu import Cpu, Stop
 from emu.cpu.errors import Fault
 from emu.cpu.paging import CR0_NE, CR4_VMXE
 from emu.cpu.state import SS, TR
@@ -149,6 +149,7 @@ class Rig:
         cpu.state.rip = CODE
         cpu.halted, cpu.fault = False, None
         self.vmx["VM_EXIT_REASON"] = 0xFFFF
-        cpu.run(limit)
+        while cpu.run(limit) is Stop.YIELD:
+            pass
         reason = self.vmx["VM_EXIT_REASON"]
         return None if reason == 0xFFFF else reason
