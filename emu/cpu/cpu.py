@@ -105,6 +105,7 @@ class Cpu(LinearMemory, PendingEvents):
         self.debug_causes = 0  # of #DB, held back by MOV SS
         self.untraced = False  # the instruction ended in a handler: no single-step trap
         self.inhibits = 0  # STI or MOV_SS: the system instruction inhibits events for one more
+        self.length = 0  # of the instruction that is stepped over
         self.records_branches = False  # DEBUGCTL.LBR, see `branch_records`
         self.shadowed = False  # the instruction that is stepped over is in such a shadow
         self.monitored: int | None = None
@@ -170,6 +171,7 @@ class Cpu(LinearMemory, PendingEvents):
         for name in KEPT_BY_INIT:
             setattr(state, name, 0)
         self.msrs = dict(self.model.msrs)
+        self.length = 0  # of the instruction that is stepped over
         self.records_branches = False
         self.halted = self.nmi_pending = self.nmi_blocked = False
         self.waits_for_sipi = self.init_pending = False
@@ -505,7 +507,8 @@ class Cpu(LinearMemory, PendingEvents):
             self.raised(fault)
             return
         state.exit_code = 0
-        start, following = int(state.rip), state.rip + UOP(at).length & state.ip_mask
+        self.length = UOP(at).length
+        start, following = int(state.rip), state.rip + self.length & state.ip_mask
         state.budget = 0
         self.held = granted
         if plain:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from emu.cpu.guest_mode import EventKind
 from emu.cpu.system.msrs import Refused
+from emu.vmx.bits import P1, P2
 from emu.vmx.exits import Record
-from vmcs.vmx.controls import ProcBased, ProcBased2
 from vmcs.vmx.exit_qualification import APIC_ACCESS
 from vmcs.vmx.exit_reasons import ExitReason
 
@@ -48,12 +48,12 @@ class VirtualApic:
         guest, vmx = self.guest, self.guest.vmx
         self.recognized = False
         self.access_page = NO_PAGE
-        if not guest.proc & ProcBased.USE_TPR_SHADOW:
-            if guest.proc2 & ProcBased2.VIRTUALIZE_APIC_ACCESSES:
+        if not guest.proc & P1.USE_TPR_SHADOW:
+            if guest.proc2 & P2.VIRTUALIZE_APIC_ACCESSES:
                 self.trap()
             return
         self.page = vmx["VIRTUAL_APIC_PAGE_ADDR"]
-        if guest.proc2 & ProcBased2.VIRTUALIZE_APIC_ACCESSES:
+        if guest.proc2 & P2.VIRTUALIZE_APIC_ACCESSES:
             self.trap()
         if self.delivers:
             self.update_processor_priority()
@@ -75,12 +75,12 @@ class VirtualApic:
     @property
     def delivers(self) -> bool:
         """Virtual-interrupt delivery."""
-        return bool(self.guest.proc2 & ProcBased2.VIRTUAL_INTERRUPT_DELIVERY)
+        return bool(self.guest.proc2 & P2.VIRTUAL_INTERRUPT_DELIVERY)
 
     @property
     def has_registers(self) -> bool:
         """APIC-register virtualization."""
-        return bool(self.guest.proc2 & ProcBased2.APIC_REGISTER_VIRTUALIZATION)
+        return bool(self.guest.proc2 & P2.APIC_REGISTER_VIRTUALIZATION)
 
     # the virtual-APIC page
 
@@ -140,7 +140,7 @@ class VirtualApic:
     def evaluate(self) -> None:
         """Recognize a pending virtual interrupt, or none."""
         guest = self.guest
-        window = guest.proc & ProcBased.INTERRUPT_WINDOW_EXITING
+        window = guest.proc & P1.INTERRUPT_WINDOW_EXITING
         higher = self.requesting >> 4 > (self.register(PPR) & 0xFF) >> 4
         self.recognized = bool(higher and not window)
         if guest.cpu.guest is guest:
@@ -232,15 +232,16 @@ class VirtualApic:
     def access(self, offset: int, kind: int) -> None:
         """An APIC-access VM exit."""
         guest = self.guest
+        length: int | None = guest.cpu.length
         if guest.cpu.delivering is not None:
-            kind = IN_DELIVERY
+            kind, length = IN_DELIVERY, None
         qualification = APIC_ACCESS.word(OFFSET=offset, ACCESS_TYPE=kind)
-        guest.exit(ExitReason.APIC_ACCESS, qualification, length=None)
+        guest.exit(ExitReason.APIC_ACCESS, qualification, length=length)
 
     def is_virtual(self, offset: int, count: int, writes: bool) -> bool:
         """Whether an access to the page is virtualized: 4 bytes of a register at most."""
         guest = self.guest
-        if not guest.proc & ProcBased.USE_TPR_SHADOW or guest.cpu.delivering is not None:
+        if not guest.proc & P1.USE_TPR_SHADOW or guest.cpu.delivering is not None:
             return False
         if count > 4 or (offset & 15) + count > 4 or offset % count:
             return False
@@ -278,7 +279,7 @@ class VirtualApic:
     @property
     def has_msrs(self) -> bool:
         """Virtualize x2APIC mode."""
-        return bool(self.guest.proc2 & ProcBased2.VIRTUALIZE_X2APIC_MODE)
+        return bool(self.guest.proc2 & P2.VIRTUALIZE_X2APIC_MODE)
 
     def read_msr(self, index: int) -> int | None:
         """RDMSR; None for what is not virtualized."""

@@ -9,8 +9,8 @@ from emu.cpu.errors import Fault
 from emu.cpu.paging import CR0_PE, CR0_TS
 from emu.cpu.state import Vector
 from emu.cpu.system.operands import get, offset_of
+from emu.vmx.bits import P1
 from emu.vmx.information import has_memory, register_of
-from vmcs.vmx.controls import ProcBased
 from vmcs.vmx.exit_qualification import CR_ACCESS
 from vmcs.vmx.exit_reasons import ExitReason
 
@@ -37,12 +37,12 @@ def read(guest: NonRoot, number: int, value: int, insn: Any) -> int:
     if number in (0, 4):
         mask, shadow = vmx[f"CR{number}_GUEST_HOST_MASK"], vmx[f"CR{number}_READ_SHADOW"]
         return value & ~mask | shadow & mask
-    if number == 3 and guest.proc & ProcBased.CR3_STORE_EXITING:
+    if number == 3 and guest.proc & P1.CR3_STORE_EXITING:
         leave(guest, 3, MOV_FROM, insn, GENERAL_REGISTER=register_of(insn, 0))
     if number == 8:
-        if guest.proc & ProcBased.CR8_STORE_EXITING:
+        if guest.proc & P1.CR8_STORE_EXITING:
             leave(guest, 8, MOV_FROM, insn, GENERAL_REGISTER=register_of(insn, 0))
-        if guest.proc & ProcBased.USE_TPR_SHADOW:
+        if guest.proc & P1.USE_TPR_SHADOW:
             return guest.apic.register(0x80) >> 4 & 15
     return value
 
@@ -57,7 +57,7 @@ def write(guest: NonRoot, number: int, value: int, insn: Any) -> int | None:
     general = register_of(insn, 1)
     if number in (0, 4):
         return masked(guest, number, value, insn, general)
-    if number == 3 and guest.proc & ProcBased.CR3_LOAD_EXITING and not is_target(guest, value):
+    if number == 3 and guest.proc & P1.CR3_LOAD_EXITING and not is_target(guest, value):
         leave(guest, 3, MOV_TO, insn, GENERAL_REGISTER=general)
     if number == 8:
         return write_priority(guest, value, insn, general)
@@ -106,9 +106,9 @@ def is_target(guest: NonRoot, value: int) -> bool:
 
 def write_priority(guest: NonRoot, value: int, insn: Any, general: int) -> int | None:
     """MOV to CR8: with the TPR shadow it goes to the virtual TPR."""
-    if guest.proc & ProcBased.CR8_LOAD_EXITING:
+    if guest.proc & P1.CR8_LOAD_EXITING:
         leave(guest, 8, MOV_TO, insn, GENERAL_REGISTER=general)
-    if not guest.proc & ProcBased.USE_TPR_SHADOW:
+    if not guest.proc & P1.USE_TPR_SHADOW:
         return value
     if value & ~15:
         raise Fault(Vector.GP, 0)

@@ -11,13 +11,13 @@ from emu.cpu.paging import CR0_CD, CR0_ET, CR0_NW, CR0_PG, CR4_PAE, EFER_LMA, EF
 from emu.cpu.state import MOV_SS, SS, STI, WORD
 from emu.cpu.system.events import deliver_event
 from emu.vmx import exits, msr_areas
+from emu.vmx.bits import BLOCKING, ENTRY, P1, P2
 from emu.vmx.region import INDEX, NO_VMCS
 from emu.vmx.state_map import GUEST_TRANSFER, PDPTE_TRANSFER
 from vmcs.check_programs import Program, first_stop
-from vmcs.vmx.controls import Entry, ProcBased, ProcBased2
 from vmcs.vmx.exit_qualification import InvalidGuestState
 from vmcs.vmx.exit_reasons import ExitReason
-from vmcs.vmx.field_formats import ActivityState, EventType, Interruptibility
+from vmcs.vmx.field_formats import ActivityState, EventType
 from vmcs.vmx.instruction_errors import InstructionError
 
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ def prepare(vmx: Vmx) -> None:
     fields, state = vmx.fields, vmx.cpu.state
     vmx.put("CURRENT_EFER", int(state.efer))
     vmx.put("CURRENT_VMCS", vmx.current)
-    if fields[PROC] & ProcBased.USE_TPR_SHADOW:
+    if fields[PROC] & P1.USE_TPR_SHADOW:
         page = vmx["VIRTUAL_APIC_PAGE_ADDR"] & int(state.physical_mask) & ~0xFFF
         vmx.put("VIRTUAL_TPR", vmx.cpu.memory.read(page + 0x80, 1)[0] >> 4)
     link = fields[LINK]
     if link != NO_VMCS and not link & (WORD ^ int(state.physical_mask) | 0xFFF):
         word = bytes(vmx.cpu.memory.read(link, 4))
         vmx.put("LINK_FIRST_WORD", int.from_bytes(word, "little"))
-    if uses_pae(vmx) and not vmx.enables(ProcBased2.ENABLE_EPT):
+    if uses_pae(vmx) and not vmx.enables(P2.ENABLE_EPT):
         data = bytes(vmx.cpu.memory.read(fields[CR3] & 0xFFFF_FFE0, 32))
         for i in range(4):
             vmx.put(f"PDPTE{i}", int.from_bytes(data[8 * i : 8 * i + 8], "little"))
@@ -111,7 +111,7 @@ def uses_pae(vmx: Vmx) -> bool:
     """Whether the guest will use PAE paging."""
     fields = vmx.fields
     paging = fields[CR0] & CR0_PG and fields[CR4] & CR4_PAE
-    return bool(paging and not fields[ENTRY_CONTROLS] & Entry.IA32E_MODE_GUEST)
+    return bool(paging and not fields[ENTRY_CONTROLS] & ENTRY.IA32E_MODE_GUEST)
 
 
 def load_guest(vmx: Vmx) -> None:
@@ -122,16 +122,16 @@ def load_guest(vmx: Vmx) -> None:
     state.cr0 = fields[CR0] & ~CR0_KEPT | int(state.cr0) & CR0_KEPT | CR0_ET
     state.cr4 = fields[CR4]
     load_efer(vmx, controls)
-    if controls & Entry.LOAD_DEBUG_CONTROLS:
+    if controls & ENTRY.LOAD_DEBUG_CONTROLS:
         state.dr[7] = vmx["GUEST_DR7"] & DR7_KNOWN | DR7_FIXED
         cpu.msrs[DEBUGCTL] = vmx["GUEST_IA32_DEBUGCTL"]
-    if controls & Entry.LOAD_IA32_PAT:
+    if controls & ENTRY.LOAD_IA32_PAT:
         cpu.msrs[PAT] = vmx["GUEST_IA32_PAT"]
     flags = fields[RFLAGS]
     cpu.rflags = flags
     state.cpl = 3 if flags & VM else int(state.segment_rights[SS]) >> 5 & 3
     if uses_pae(vmx):
-        if vmx.enables(ProcBased2.ENABLE_EPT):
+        if vmx.enables(P2.ENABLE_EPT):
             PDPTE_TRANSFER.load(vmx.words, cpu.block)
         else:
             for i in range(4):
@@ -141,11 +141,11 @@ def load_guest(vmx: Vmx) -> None:
 def load_efer(vmx: Vmx, controls: int) -> None:
     """IA32_EFER: from its field, or LMA (and with paging LME) as the entry control says."""
     state = vmx.cpu.state
-    if controls & Entry.LOAD_IA32_EFER:
+    if controls & ENTRY.LOAD_IA32_EFER:
         state.efer = vmx.fields[EFER]
         return
     bits = EFER_LMA | (EFER_LME if vmx.fields[CR0] & CR0_PG else 0)
-    long = controls & Entry.IA32E_MODE_GUEST
+    long = controls & ENTRY.IA32E_MODE_GUEST
     state.efer = int(state.efer) & ~bits | (bits if long else 0)
 
 
@@ -158,11 +158,11 @@ def begin(vmx: Vmx) -> None:
     guest.begin()
     blocking = fields[INTERRUPTIBILITY]
     cpu.inhibits = 0
-    if blocking & Interruptibility.BLOCKING_BY_STI:
+    if blocking & BLOCKING.BLOCKING_BY_STI:
         cpu.inhibits = STI
-    elif blocking & Interruptibility.BLOCKING_BY_MOV_SS:
+    elif blocking & BLOCKING.BLOCKING_BY_MOV_SS:
         cpu.inhibits = MOV_SS
-    cpu.nmi_blocked = bool(blocking & Interruptibility.BLOCKING_BY_NMI)
+    cpu.nmi_blocked = bool(blocking & BLOCKING.BLOCKING_BY_NMI)
     pending = fields[PENDING_DEBUG]
     cpu.debug_causes = pending & PENDING_STEP
     if pending & PENDING_ENABLED:

@@ -20,11 +20,11 @@ from emu.cpu.paging import (
 from emu.cpu.segments import UNUSABLE
 from emu.cpu.state import CS, LDTR, MOV_SS, SS, STI, TR, WORD, Vector
 from emu.vmx import msr_areas
+from emu.vmx.bits import BLOCKING, ENTRY, EXIT, P2, PIN
 from emu.vmx.region import INDEX
 from emu.vmx.state_map import GUEST_TRANSFER, HOST_TRANSFER, PDPTE_TRANSFER
-from vmcs.vmx.controls import Entry, Exit, PinBased, ProcBased2
 from vmcs.vmx.exit_reasons import EXIT_REASON, ExitReason
-from vmcs.vmx.field_formats import ActivityState, Interruptibility, VmxAbort
+from vmcs.vmx.field_formats import ActivityState, VmxAbort
 
 if TYPE_CHECKING:
     from emu.vmx.extension import Vmx
@@ -106,7 +106,7 @@ def leave(vmx: Vmx, record: Record) -> None:
     write_record(vmx, record)
     save_guest(vmx, record)
     vmx.non_root.end()
-    virtual_nmis = vmx["PIN_BASED_VM_EXEC_CONTROL"] & PinBased.VIRTUAL_NMIS
+    virtual_nmis = vmx["PIN_BASED_VM_EXEC_CONTROL"] & PIN.VIRTUAL_NMIS
     by_nmi = record.interruption & (VALID | 0x700) == VALID | EventKind.NMI << 8
     cpu.nmi_blocked = by_nmi or (cpu.nmi_blocked and not virtual_nmis)
     count = vmx["VM_EXIT_MSR_STORE_COUNT"]
@@ -149,17 +149,17 @@ def save_guest(vmx: Vmx, record: Record) -> None:
     if record.resume_flag is not None:
         flags = flags & ~RF | (RF if record.resume_flag else 0)
     fields[RFLAGS] = flags
-    if controls & Exit.SAVE_DEBUG_CONTROLS:
+    if controls & EXIT.SAVE_DEBUG_CONTROLS:
         vmx["GUEST_DR7"] = int(state.dr[7])
         vmx["GUEST_IA32_DEBUGCTL"] = cpu.msrs.get(DEBUGCTL, 0)
-    if controls & Exit.SAVE_IA32_PAT:
+    if controls & EXIT.SAVE_IA32_PAT:
         vmx["GUEST_IA32_PAT"] = cpu.msrs.get(PAT, 0x0007_0406_0007_0406)
-    if controls & Exit.SAVE_IA32_EFER:
+    if controls & EXIT.SAVE_IA32_EFER:
         vmx["GUEST_IA32_EFER"] = int(state.efer)
-    if vmx.allows(ProcBased2.UNRESTRICTED_GUEST):
-        long = Entry.IA32E_MODE_GUEST if state.efer & EFER_LMA else 0
-        fields[ENTRY_CONTROLS] = fields[ENTRY_CONTROLS] & ~Entry.IA32E_MODE_GUEST | long
-    if vmx.enables(ProcBased2.ENABLE_EPT) and pae_paging(cpu.state):
+    if vmx.allows(P2.UNRESTRICTED_GUEST):
+        long = ENTRY.IA32E_MODE_GUEST if state.efer & EFER_LMA else 0
+        fields[ENTRY_CONTROLS] = fields[ENTRY_CONTROLS] & ~ENTRY.IA32E_MODE_GUEST | long
+    if vmx.enables(P2.ENABLE_EPT) and pae_paging(cpu.state):
         PDPTE_TRANSFER.save(vmx.words, cpu.block)
     save_non_register(vmx)
 
@@ -174,11 +174,11 @@ def save_non_register(vmx: Vmx) -> None:
     """Activity and interruptibility state, pending debug exceptions."""
     cpu, fields = vmx.cpu, vmx.fields
     shadow = cpu.shadow_kind()
-    blocking = Interruptibility.BLOCKING_BY_STI if shadow == STI else 0
+    blocking = BLOCKING.BLOCKING_BY_STI if shadow == STI else 0
     if shadow == MOV_SS:
-        blocking = Interruptibility.BLOCKING_BY_MOV_SS
+        blocking = BLOCKING.BLOCKING_BY_MOV_SS
     if cpu.nmi_blocked:
-        blocking |= Interruptibility.BLOCKING_BY_NMI
+        blocking |= BLOCKING.BLOCKING_BY_NMI
     fields[INTERRUPTIBILITY] = int(blocking)
     activity = ActivityState.ACTIVE
     if cpu.waits_for_sipi:
@@ -211,7 +211,7 @@ def load_host(vmx: Vmx) -> None:
     """Load the host's state. SDM Vol. 3, Loading Host State."""
     cpu, fields = vmx.cpu, vmx.fields
     state, controls = cpu.state, fields[EXIT_CONTROLS]
-    long = bool(controls & Exit.HOST_ADDRESS_SPACE_SIZE)
+    long = bool(controls & EXIT.HOST_ADDRESS_SPACE_SIZE)
     if not long and state.efer & EFER_LMA and state.rip >> 32:
         abort(vmx, VmxAbort.HOST_NOT_64_BIT)
     HOST_TRANSFER.load(vmx.words, cpu.block)
@@ -220,12 +220,12 @@ def load_host(vmx: Vmx) -> None:
     state.cr4 = cr4 | CR4_PAE if long else cr4 & ~CR4_PCIDE
     state.dr[7] = 0x400
     cpu.msrs[DEBUGCTL] = 0
-    if controls & Exit.LOAD_IA32_EFER:
+    if controls & EXIT.LOAD_IA32_EFER:
         state.efer = vmx["HOST_IA32_EFER"]
     else:
         bits = EFER_LMA | EFER_LME
         state.efer = int(state.efer) & ~bits | (bits if long else 0)
-    if controls & Exit.LOAD_IA32_PAT:
+    if controls & EXIT.LOAD_IA32_PAT:
         cpu.msrs[PAT] = vmx["HOST_IA32_PAT"]
     load_host_segments(state, long)
     state.gdtr_limit = state.idtr_limit = 0xFFFF

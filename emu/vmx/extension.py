@@ -13,6 +13,7 @@ from emu.cpu.state import Vector
 from emu.cpu.system.control import cr4_bits
 from emu.cpu.system.msrs import Refused
 from emu.vmx import region
+from emu.vmx.bits import P1, P2
 from emu.vmx.capabilities import capability_msrs
 from emu.vmx.region import CLEAR, FIELD_COUNT, INDEX, NO_VMCS, SHADOW_INDICATOR
 from emu.vmx.translations import Translations
@@ -28,7 +29,7 @@ from vmcs.vmx.capability_msrs import (
     allowed0,
     allowed1,
 )
-from vmcs.vmx.controls import ProcBased, ProcBased2
+from vmcs.vmx.controls import ProcBased2
 from vmcs.vmx.fields import FIELDS, field_at
 from vmcs.vmx.instruction_errors import InstructionError
 
@@ -165,7 +166,7 @@ class Vmx(Extension):
 
     def enables(self, control: ProcBased2) -> bool:
         """Whether a secondary control of the current VMCS is in force."""
-        if not self.fields[PROC] & ProcBased.ACTIVATE_SECONDARY_CONTROLS:
+        if not self.fields[PROC] & P1.ACTIVATE_SECONDARY_CONTROLS:
             return False
         return bool(self.fields[PROC2] & control)
 
@@ -207,7 +208,7 @@ class Vmx(Extension):
         fixed0 = self.capability(f"IA32_VMX_CR{number}_FIXED0")
         fixed1 = self.capability(f"IA32_VMX_CR{number}_FIXED1")
         if number == 0:
-            if self.guest is not None and self.guest.proc2 & ProcBased2.UNRESTRICTED_GUEST:
+            if self.guest is not None and self.guest.proc2 & P2.UNRESTRICTED_GUEST:
                 fixed0 &= ~(CR0_PE | CR0_PG)
             value &= 0xFFFFFFFF
         if fixed0 & ~value or value & ~fixed1:

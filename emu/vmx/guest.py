@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emu.cpu.errors import Fault
@@ -20,6 +21,7 @@ from emu.cpu.system.task import CALL, GATE, JUMP, RETURN
 from emu.vmx import control_registers, exits, memory
 from emu.vmx.apic import VirtualApic
 from emu.vmx.bitmaps import msr_exits, port_exits
+from emu.vmx.bits import EXIT, P1, P2, PIN
 from emu.vmx.exits import VALID, Record, information_of
 from emu.vmx.information import (
     WITH_DISPLACEMENT,
@@ -27,18 +29,17 @@ from emu.vmx.information import (
     instruction_information,
     string_information,
 )
-from emu.vmx.intercepts import FEATURES, ROWS
+from emu.vmx.intercepts import Row, under
 from emu.vmx.region import INDEX
 from emu.vmx.timer import PreemptionTimer
 from vmcs.vmx import exit_qualification as qualifications
-from vmcs.vmx.controls import Exit, PinBased, ProcBased, ProcBased2
 from vmcs.vmx.exit_reasons import ExitReason
 from vmcs.vmx.field_formats import ActivityState
 
 if TYPE_CHECKING:
     from emu.vmx.extension import Vmx
 
-PIN, PROC = INDEX["PIN_BASED_VM_EXEC_CONTROL"], INDEX["CPU_BASED_VM_EXEC_CONTROL"]
+PIN_FIELD, PROC = INDEX["PIN_BASED_VM_EXEC_CONTROL"], INDEX["CPU_BASED_VM_EXEC_CONTROL"]
 PROC2 = INDEX["SECONDARY_VM_EXEC_CONTROL"]
 EXCEPTION_BITMAP = INDEX["EXCEPTION_BITMAP"]
 PAGE_FAULT_MASK = INDEX["PAGE_FAULT_ERROR_CODE_MASK"]
@@ -55,6 +56,7 @@ class NonRoot(GuestMode):
         super().__init__(vmx.cpu)
         self.vmx = vmx
         self.pin = self.proc = self.proc2 = 0
+        self.rows: Mapping[Intercept, Row] = {}
         self.record = Record(0)
         self.apic = VirtualApic(self)
         self.timer = PreemptionTimer(self)
@@ -69,20 +71,18 @@ class NonRoot(GuestMode):
     def begin(self) -> None:
         """VM entry: take the controls over."""
         vmx, fields = self.vmx, self.vmx.fields
-        self.pin, self.proc = fields[PIN], fields[PROC]
-        secondary = self.proc & ProcBased.ACTIVATE_SECONDARY_CONTROLS
+        self.pin, self.proc = fields[PIN_FIELD], fields[PROC]
+        secondary = self.proc & P1.ACTIVATE_SECONDARY_CONTROLS
         self.proc2 = fields[PROC2] if secondary else 0
-        self.disabled = frozenset(
-            name for control, names in FEATURES if not self.proc2 & control for name in names
-        )
-        self.single_steps = bool(self.proc & ProcBased.MONITOR_TRAP_FLAG)
+        self.rows, self.disabled = under(self.proc, self.proc2)
+        self.single_steps = bool(self.proc & P1.MONITOR_TRAP_FLAG)
         self.step_due = False
         self.stepped = None
         self.after = None
         self.first_pause = self.last_pause = 0
         state = vmx["GUEST_ACTIVITY_STATE"]
         self.inactive = ActivityState.SHUTDOWN if state == 2 else ActivityState.HLT
-        vpid = vmx["VIRTUAL_PROCESSOR_ID"] if self.proc2 & ProcBased2.ENABLE_VPID else 0
+        vpid = vmx["VIRTUAL_PROCESSOR_ID"] if self.proc2 & P2.ENABLE_VPID else 0
         vmx.translations.enter(vpid, memory.second_level(vmx, self.proc2))
         self.apic.begin()
         self.timer.begin()
@@ -128,22 +128,20 @@ class NonRoot(GuestMode):
 
     def intercept(self, what: Intercept, insn: Any, value: int = 0) -> None:
         """SDM Vol. 3, Instructions That Cause VM Exits: a row each."""
-        row = ROWS.get(what)
-        if what is Intercept.PAUSE:
-            self.pause(insn)
-        elif what in (Intercept.XSAVES, Intercept.XRSTORS):
-            self.extended_state(what, insn)
-        elif row is not None and row.applies(self.proc, self.proc2):
+        row = self.rows.get(what)
+        if row is not None:
             qualification = row.qualification
             if qualification is None:
                 self.leave_for_instruction(row.reason, insn)
             self.leave_for_instruction(row.reason, insn, qualification(insn, value))
+        if what is Intercept.PAUSE:
+            self.pause(insn)
+        elif what is Intercept.XSAVES or what is Intercept.XRSTORS:
+            self.extended_state(what, insn)
 
     def pause(self, insn: Any) -> None:
-        """PAUSE: PAUSE exiting, or at CPL 0 PAUSE-loop exiting."""
-        if self.proc & ProcBased.PAUSE_EXITING:
-            self.leave_for_instruction(ExitReason.PAUSE, insn)
-        if self.proc2 & ProcBased2.PAUSE_LOOP_EXITING and not self.cpu.state.cpl:
+        """PAUSE-loop exiting, at CPL 0."""
+        if self.proc2 & P2.PAUSE_LOOP_EXITING and not self.cpu.state.cpl:
             now = self.cpu.environment.ticks()
             if not self.last_pause or now - self.last_pause > self.vmx["PLE_GAP"]:
                 self.first_pause = now
@@ -182,24 +180,24 @@ class NonRoot(GuestMode):
 
     def msr_exits(self, index: int, writes: bool) -> bool:
         """Whether an access to an MSR causes a VM exit."""
-        if not self.proc & ProcBased.USE_MSR_BITMAPS:
+        if not self.proc & P1.USE_MSR_BITMAPS:
             return True
         return msr_exits(self.vmx, index, writes)
 
     def tsc(self, value: int) -> int:
         """TSC scaling and offsetting."""
-        if not self.proc & ProcBased.USE_TSC_OFFSETTING:
+        if not self.proc & P1.USE_TSC_OFFSETTING:
             return value
-        if self.proc2 & ProcBased2.USE_TSC_SCALING:
+        if self.proc2 & P2.USE_TSC_SCALING:
             value = value * self.vmx["TSC_MULTIPLIER"] >> TSC_FRACTION
         return value + self.vmx["TSC_OFFSET"] & WORD
 
     def port(self, access: PortAccess, insn: Any) -> None:
         """IN, OUT, INS, OUTS: unconditionally, or by the I/O bitmaps."""
-        if self.proc & ProcBased.USE_IO_BITMAPS:
+        if self.proc & P1.USE_IO_BITMAPS:
             if not port_exits(self.vmx, access.port, access.size):
                 return
-        elif not self.proc & ProcBased.UNCONDITIONAL_IO_EXITING:
+        elif not self.proc & P1.UNCONDITIONAL_IO_EXITING:
             return
         qualification = qualifications.IO_INSTRUCTION.word(
             SIZE=access.size - 1,
@@ -230,12 +228,12 @@ class NonRoot(GuestMode):
 
     def iret_unblocks(self) -> bool:
         """IRET: NMI exiting without virtual NMIs leaves their blocking as it is."""
-        return not self.pin & PinBased.NMI_EXITING or bool(self.pin & PinBased.VIRTUAL_NMIS)
+        return not self.pin & PIN.NMI_EXITING or bool(self.pin & PIN.VIRTUAL_NMIS)
 
     def vm_function(self, insn: Any) -> None:
         """VMFUNC. SDM Vol. 3, VM Functions."""
         number = int(self.cpu.state.rax) & 0xFFFFFFFF
-        if not self.proc2 & ProcBased2.ENABLE_VM_FUNCTIONS or number >= 64:
+        if not self.proc2 & P2.ENABLE_VM_FUNCTIONS or number >= 64:
             raise Fault(Vector.UD)
         if not self.vmx["VM_FUNCTION_CONTROL"] >> number & 1 or not memory.switch_eptp(self):
             self.leave_for_instruction(ExitReason.VMFUNC, insn)
@@ -278,7 +276,7 @@ class NonRoot(GuestMode):
             or self.after is not None
             or self.timer.expired
             or self.apic.recognized
-            or self.proc & (ProcBased.INTERRUPT_WINDOW_EXITING | ProcBased.NMI_WINDOW_EXITING)
+            or self.proc & (P1.INTERRUPT_WINDOW_EXITING | P1.NMI_WINDOW_EXITING)
         )
 
     def before_traps(self) -> None:
@@ -302,26 +300,26 @@ class NonRoot(GuestMode):
         if self.timer.expired:
             self.exit(ExitReason.VMX_PREEMPTION_TIMER)
         shadow = cpu.shadow_active()
-        if self.proc & ProcBased.NMI_WINDOW_EXITING and not cpu.nmi_blocked and not shadow:
+        if self.proc & P1.NMI_WINDOW_EXITING and not cpu.nmi_blocked and not shadow:
             self.exit(ExitReason.NMI_WINDOW)
         if cpu.nmi_pending and not self.nmi_blocked() and not shadow:
             return False
         if not cpu.interruptible_now():
             return False
         shut_down = cpu.halted and self.inactive == ActivityState.SHUTDOWN
-        if self.proc & ProcBased.INTERRUPT_WINDOW_EXITING and not shut_down:
+        if self.proc & P1.INTERRUPT_WINDOW_EXITING and not shut_down:
             self.exit(ExitReason.INTERRUPT_WINDOW)
         return self.apic.deliver()
 
     def nmi_blocked(self) -> bool:
         """With virtual NMIs, physical ones are never blocked."""
-        virtual = self.pin & PinBased.VIRTUAL_NMIS
+        virtual = self.pin & PIN.VIRTUAL_NMIS
         return self.cpu.waits_for_sipi or (self.cpu.nmi_blocked and not virtual)
 
     def nmi(self) -> None:
         """NMI exiting."""
         self.step_due = True
-        if self.pin & PinBased.NMI_EXITING:
+        if self.pin & PIN.NMI_EXITING:
             self.cpu.nmi_pending = False
             event = Event(EventKind.NMI, Vector.NMI)
             self.exit(ExitReason.EXCEPTION_OR_NMI, interruption=information_of(event))
@@ -330,20 +328,20 @@ class NonRoot(GuestMode):
         """External-interrupt exiting: RFLAGS.IF does not matter."""
         if self.cpu.waits_for_sipi:
             return False
-        if self.pin & PinBased.EXTERNAL_INTERRUPT_EXITING:
+        if self.pin & PIN.EXTERNAL_INTERRUPT_EXITING:
             return not self.cpu.shadow_active()
         return self.cpu.interruptible_now()
 
     def interrupt(self) -> bool:
         """External-interrupt exiting, with posted-interrupt processing."""
         self.step_due = True
-        if not self.pin & PinBased.EXTERNAL_INTERRUPT_EXITING:
+        if not self.pin & PIN.EXTERNAL_INTERRUPT_EXITING:
             return False
-        if not self.vmx["VM_EXIT_CONTROLS"] & Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT:
+        if not self.vmx["VM_EXIT_CONTROLS"] & EXIT.ACKNOWLEDGE_INTERRUPT_ON_EXIT:
             self.exit(ExitReason.EXTERNAL_INTERRUPT)
         assert self.cpu.acknowledge is not None
         vector = self.cpu.acknowledge()
-        posted = self.pin & PinBased.PROCESS_POSTED_INTERRUPTS
+        posted = self.pin & PIN.PROCESS_POSTED_INTERRUPTS
         if not posted or vector != self.vmx["POSTED_INTR_NV"]:
             event = Event(EventKind.EXTERNAL, vector)
             self.exit(ExitReason.EXTERNAL_INTERRUPT, interruption=information_of(event))

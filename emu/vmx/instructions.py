@@ -21,10 +21,10 @@ from emu.cpu.system.operands import (
     require_privilege,
     store,
 )
+from emu.vmx.bits import P2
 from emu.vmx.entry import enter
 from emu.vmx.region import INDEX, LAUNCHED, NO_VMCS, REVISION_MASK, SHADOW_INDICATOR
 from emu.vmx.shadow import shadow_access
-from vmcs.vmx.controls import ProcBased2
 from vmcs.vmx.exit_reasons import ExitReason
 from vmcs.vmx.fields import BY_NAME
 from vmcs.vmx.instruction_errors import InstructionError as Error
@@ -153,7 +153,7 @@ def vmptrld(cpu: Cpu, insn: Any) -> None:
         vmx.fail(Error.VMPTRLD_VMXON_POINTER)
         return
     word = first_word(cpu, address)
-    shadow = word & SHADOW_INDICATOR and not vmx.allows(ProcBased2.VMCS_SHADOWING)
+    shadow = word & SHADOW_INDICATOR and not vmx.allows(P2.VMCS_SHADOWING)
     if word & REVISION_MASK != vmx.revision or shadow:
         vmx.fail(Error.VMPTRLD_INCORRECT_REVISION_ID)
         return

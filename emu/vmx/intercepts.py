@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from emu.cpu.decode import MNEMONICS
 from emu.cpu.guest_mode import Intercept
+from emu.vmx.bits import P1, P2
 from emu.vmx.information import register_of
 from vmcs.vmx import exit_qualification as qualifications
-from vmcs.vmx.controls import ProcBased, ProcBased2
 from vmcs.vmx.exit_reasons import ExitReason
 
 
@@ -56,7 +57,7 @@ def is_debug(insn: Any) -> bool:
     return REGISTERS[insn.op_register(0)].letter == "D"
 
 
-P1, P2, R, Ask = ProcBased, ProcBased2, ExitReason, Intercept
+R, Ask = ExitReason, Intercept
 ROWS: Final[dict[Intercept, Row]] = {
     Ask.CPUID: Row(R.CPUID),
     Ask.HLT: Row(R.HLT, P1.HLT_EXITING),
@@ -69,6 +70,7 @@ ROWS: Final[dict[Intercept, Row]] = {
     Ask.RDTSC: Row(R.RDTSC, P1.RDTSC_EXITING),
     Ask.RDTSCP: Row(R.RDTSCP, P1.RDTSC_EXITING),
     Ask.RSM: Row(R.RSM),
+    Ask.PAUSE: Row(R.PAUSE, P1.PAUSE_EXITING),
     Ask.MONITOR: Row(R.MONITOR, P1.MONITOR_EXITING),
     Ask.MWAIT: Row(R.MWAIT, P1.MWAIT_EXITING, 0, as_it_is),
     Ask.XSETBV: Row(R.XSETBV),
@@ -92,3 +94,11 @@ FEATURES: Final = (
     (P2.ENABLE_XSAVES_XRSTORS, ("XSAVES",)),
 )
 """Features that are undefined opcodes in the guest while a secondary control is 0."""
+
+
+@functools.lru_cache(maxsize=64)
+def under(primary: int, secondary: int) -> tuple[dict[Intercept, Row], frozenset[str]]:
+    """The rows that apply and the features that are disabled under processor-based controls."""
+    rows = {what: row for what, row in ROWS.items() if row.applies(primary, secondary)}
+    disabled = (names for control, names in FEATURES if not secondary & control)
+    return rows, frozenset(name for names in disabled for name in names)

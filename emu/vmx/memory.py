@@ -9,7 +9,7 @@ from emu.cpu.errors import Fault
 from emu.cpu.guest_mode import SecondLevelFault
 from emu.cpu.paging import CR0_PE
 from emu.cpu.state import Vector
-from vmcs.vmx.controls import ProcBased2
+from emu.vmx.bits import P2
 from vmcs.vmx.exit_qualification import EPT_VIOLATION
 from vmcs.vmx.exit_reasons import ExitReason
 from vmcs.vmx.field_formats import EPTP
@@ -26,7 +26,7 @@ VE_BUSY, VE_SIZE = 4, 34
 
 def second_level(vmx: Vmx, proc2: int) -> int:
     """The EPT in force, as `emu.cpu.second_level` wants it; 0 without EPT."""
-    if not proc2 & ProcBased2.ENABLE_EPT:
+    if not proc2 & P2.ENABLE_EPT:
         return 0
     return flags(vmx, proc2, vmx["EPT_POINTER"])
 
@@ -37,8 +37,8 @@ def flags(vmx: Vmx, proc2: int, pointer: int) -> int:
     for condition, flag in (
         (EPTP.get(pointer, "WALK_LENGTH_MINUS_1") == 4, levels.FIVE_LEVELS),
         (EPTP.get(pointer, "ACCESSED_DIRTY"), levels.DIRTY_FLAGS),
-        (proc2 & ProcBased2.MODE_BASED_EXECUTE_CONTROL, levels.USER_EXECUTE),
-        (proc2 & ProcBased2.ENABLE_PML, levels.LOG_DIRTY),
+        (proc2 & P2.MODE_BASED_EXECUTE_CONTROL, levels.USER_EXECUTE),
+        (proc2 & P2.ENABLE_PML, levels.LOG_DIRTY),
         (vmx.can("EXECUTE_ONLY"), levels.EXECUTE_ONLY),
         (vmx.can("PAGE_1G"), levels.GIANT_PAGES),
     ):
@@ -91,7 +91,7 @@ def qualification(guest: NonRoot, fault: SecondLevelFault) -> int:
 def is_convertible(guest: NonRoot, fault: SecondLevelFault) -> bool:
     """Whether a violation becomes #VE. SDM Vol. 3, Convertible EPT Violations."""
     cpu = guest.cpu
-    if not guest.proc2 & ProcBased2.EPT_VIOLATION_VE or fault.rights & levels.SUPPRESS:
+    if not guest.proc2 & P2.EPT_VIOLATION_VE or fault.rights & levels.SUPPRESS:
         return False
     if not cpu.state.cr0 & CR0_PE or cpu.delivering is not None:
         return False
@@ -149,7 +149,7 @@ def switch_eptp(guest: NonRoot) -> bool:
     if not vmx.is_valid_eptp(pointer):
         return False
     vmx["EPT_POINTER"] = pointer
-    if vmx.allows(ProcBased2.EPT_VIOLATION_VE):
+    if vmx.allows(P2.EPT_VIOLATION_VE):
         vmx["EPTP_INDEX"] = index
     cpu.state.second_level = flags(vmx, guest.proc2, pointer)
     cpu.flush_tlb(cpu.tlb_context)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from emu.cpu.system.operands import require_privilege
+from emu.vmx.bits import P2
 from emu.vmx.region import NO_VMCS
 from vmcs.batch.control_structures import VMCS
-from vmcs.vmx.controls import ProcBased2
 from vmcs.vmx.exit_reasons import ExitReason
 from vmcs.vmx.fields import BY_NAME
 from vmcs.vmx.instruction_errors import InstructionError
@@ -60,7 +60,7 @@ def traps(vmx: Vmx, encoding: int, writes: bool) -> bool:
     """Whether an access causes a VM exit."""
     guest = vmx.guest
     assert guest is not None
-    if not guest.proc2 & ProcBased2.VMCS_SHADOWING or encoding >= ENCODINGS:
+    if not guest.proc2 & P2.VMCS_SHADOWING or encoding >= ENCODINGS:
         return True
     bitmap = vmx["VMWRITE_BITMAP" if writes else "VMREAD_BITMAP"]
     byte = vmx.cpu.memory.read(bitmap + encoding // 8, 1)[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from emu.vmx.bits import EXIT, PIN
 from vmcs.vmx.capability_msrs import MISC
-from vmcs.vmx.controls import Exit, PinBased
 
 if TYPE_CHECKING:
     from emu.vmx.guest import NonRoot
@@ -32,7 +32,7 @@ class PreemptionTimer:
         """VM entry: start from the value in the VMCS."""
         guest = self.guest
         self.expired, self.zero_at = False, None
-        if not guest.pin & PinBased.ACTIVATE_VMX_PREEMPTION_TIMER:
+        if not guest.pin & PIN.ACTIVATE_VMX_PREEMPTION_TIMER:
             return
         value, now = guest.vmx[FIELD], guest.cpu.environment.ticks()
         self.zero_at = (now >> self.rate) + value
@@ -55,7 +55,7 @@ class PreemptionTimer:
             self.cancel = None
         if self.zero_at is None:
             return
-        if guest.vmx["VM_EXIT_CONTROLS"] & Exit.SAVE_VMX_PREEMPTION_TIMER_VALUE:
+        if guest.vmx["VM_EXIT_CONTROLS"] & EXIT.SAVE_VMX_PREEMPTION_TIMER_VALUE:
             now = guest.cpu.environment.ticks() >> self.rate
             guest.vmx[FIELD] = 0 if self.expired else max(self.zero_at - now, 0)
         self.expired, self.zero_at = False, None

@@ -70,7 +70,7 @@ EXTERNAL, RESERVED_TYPE, NMI, HARDWARE, SOFTWARE, PRIVILEGED, SOFT_EXCEPTION, OT
 WITH_CODE = (8, 10, 11, 12, 13, 14, 17, 21)
 INJECTS_HARDWARE = is_equal("INJECTED", HARDWARE, TYPE)
 INJECTS_SOFTWARE = is_in("INJECTED", (4, 5, 6), TYPE)
-PROTECTED = has("GUEST_CR0", 1)
+PROTECTED = lacks("REAL_MODE_INJECTION")
 BOUND_CODES = lacks("ERROR_CODE_FREE")
 
 # fmt: off
@@ -152,6 +152,7 @@ ENTRY_CHECKS = under(
     equal("injected_other_event_vector", "", "INJECTED", 0, VECTOR, is_equal("INJECTED", OTHER, TYPE)),
     bits_clear("error_code_only_with_exception", "", "INJECTED", DELIVER_CODE, (has("INJECTED", VALID), is_not_in("INJECTED", (3,), TYPE))),
     bits_clear("error_code_not_in_real_mode", "", "INJECTED", DELIVER_CODE, (UNRESTRICTED, lacks("GUEST_CR0", 1), INJECTS_HARDWARE)),
+    let("REAL_MODE_INJECTION", 1, when=(UNRESTRICTED, lacks("GUEST_CR0", 1))),
     bits_set("error_code_wanted_by_vector", "", "INJECTED", DELIVER_CODE, (INJECTS_HARDWARE, PROTECTED, BOUND_CODES, is_in("INJECTED", WITH_CODE, VECTOR))),
     bits_clear("error_code_unwanted_by_vector", "", "INJECTED", DELIVER_CODE, (INJECTS_HARDWARE, PROTECTED, BOUND_CODES, is_not_in("INJECTED", WITH_CODE, VECTOR))),
     bits_clear("injected_reserved", "", "INJECTED", 0x7FFF_F000),

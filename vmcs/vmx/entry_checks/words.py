@@ -77,6 +77,7 @@ DERIVED = (
     Contributed("PROC2", "secondary controls; 0 when they are not activated"),
     Contributed("PROC3", "tertiary controls; 0 when they are not activated"),
     Contributed("INJECTED", "VM-entry interruption information; 0 when it is not valid"),
+    Contributed("REAL_MODE_INJECTION", "1 with unrestricted guest and GUEST_CR0 bit 0 clear"),
     Contributed("CS_DPL", "GUEST_CS_AR_BYTES bits 6:5"),
     Contributed("SS_DPL", "GUEST_SS_AR_BYTES bits 6:5"),
     Contributed("DS_DPL", "GUEST_DS_AR_BYTES bits 6:5"),
