@@ -38,7 +38,11 @@ class Machine(NamedTuple):
 OPTIONS = (
     click.argument("image"),
     click.option("--bare", is_flag=True, help="On the bare machine, without a simulated KVM."),
-    click.option("--cpu", default=None, help="A processor model, or a recorded one (JSON)."),
+    click.option(
+        "--cpu",
+        default=None,
+        help="A processor model, or a recorded one (JSON); ,+NAME and ,-NAME change it.",
+    ),
     click.option("--smp", default=1, type=click.IntRange(1, 255), help="Processors."),
     click.option("--memory", default="128M", help="RAM."),
     click.option("--append", default="", help="The command line of the image."),
@@ -74,14 +78,20 @@ def default_model(image: str) -> str:
 
 
 def model_of(name: str) -> Model:
-    """The processor model `name`, or the one recorded in the JSON file of that name."""
-    from emu.cpu.models import MODELS, load_model  # noqa: PLC0415 - other commands need no CPU
+    """The processor model `name`, or the one recorded in the JSON file of that name.
 
+    Features may follow that it has more or less: "zen3,-npt,+tsc_adjust".
+    """
+    from emu.cpu.models import MODELS, load_model, varied  # noqa: PLC0415 - others need no CPU
+
+    name, *changes = name.split(",")
     if name.endswith(".json"):
-        return load_model(name)
-    if name not in MODELS:
+        model = load_model(name)
+    elif name in MODELS:
+        model = MODELS[name]
+    else:
         raise InputError(f"{name!r} is no processor model: there are {', '.join(MODELS)}")
-    return MODELS[name]
+    return varied(model, changes) if changes else model
 
 
 def assemble(

@@ -211,6 +211,16 @@ class Board:
         for port, value in firmware.POST_WRITES:
             self.ports.write(port, 1, value)
         self.lapics[0].virtual_wire()
+        self._set_up_smm()
+
+    def _set_up_smm(self) -> None:
+        """Give each processor a state-save area of its own in SMRAM, and a handler: RSM."""
+        self.smram.open(True)
+        bases = range(firmware.SMBASE, firmware.SMBASE_END, firmware.SMBASE_STEP)
+        for processor, base in zip(self.processors, bases, strict=False):
+            self.memory.load(base + firmware.SMI_ENTRY, firmware.SMI_HANDLER)
+            processor.set_up(base)
+        self.smram.open(False)
 
     @property
     def memory_map(self) -> list[firmware.MemoryRange]:
@@ -319,6 +329,7 @@ class Board:
         for port, value in firmware.POST_WRITES:
             self.ports.write(port, 1, value)
         self.lapics[0].virtual_wire()
+        self._set_up_smm()
         self.processors[self.scheduler.current].stop()
 
     def sleep(self) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from emu.cpu.guest_mode import Extension
     from emu.machine.lapic import LocalApic
 
+FNINIT_CONTROL = 0x37F
 SEGMENTS = {"es": ES, "cs": CS, "ss": SS, "ds": DS, "fs": FS, "gs": GS, "ldtr": LDTR, "tr": TR}
 STOPS = {
     CpuStop.BUDGET: Stop.BUDGET,
@@ -61,6 +62,7 @@ class Core(Environment):
         self._running = False
         self._elapsed = 0
         self._shut_down = False
+        self.smbase = self.cpu.smm.base
 
     @property
     def lapic(self) -> LocalApic:
@@ -144,6 +146,11 @@ class Core(Environment):
             self.cpu.take_event()
         self.cpu.start_up(vector)
 
+    def set_up(self, smbase: int) -> None:
+        """What firmware does on each processor: a place for SMM's state, FNINIT."""
+        self.smbase = self.cpu.smm.base = smbase
+        self.cpu.state.fcw, self.cpu.state.fsw, self.cpu.state.ftw = FNINIT_CONTROL, 0, 0
+
     def reset(self) -> None:
         """RESET: the bootstrap processor begins at the reset vector, others wait for a SIPI."""
         self.cpu.reset()
@@ -154,6 +161,7 @@ class Core(Environment):
         """Begin in `state`, as a loader leaves the machine."""
         self.reset()
         cpu = self.cpu
+        self.set_up(self.smbase)
         own = cpu.state
         cpu.waits_for_sipi = False
         for name, value in state.gpr.items():

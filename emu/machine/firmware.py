@@ -18,6 +18,9 @@ LOW_MEMORY_END: Final = 0xC000_0000  # memory above it continues at 4 GiB
 BASE_MEMORY_END: Final = 0x9_FC00
 EXTENDED_BIOS_DATA: Final = 0x9_FC00
 VIDEO: Final = 0xA_0000
+# system-management mode: where firmware puts the state-save areas, and a handler that does nothing
+SMBASE, SMBASE_END, SMBASE_STEP = 0xA_0000, 0xB_0400, 0x400
+SMI_ENTRY, SMI_HANDLER = 0x8000, b"\x0f\xaa"  # RSM
 SHADOW: Final = 0xE_0000  # RAM in the place of ROM: tables and stubs
 SHADOW_END: Final = 0x10_0000
 TABLES: Final = 0xE_1000

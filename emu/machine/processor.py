@@ -91,6 +91,9 @@ class Processor(Protocol):
     def sipi(self, vector: int) -> None:
         """A start-up IPI arrived: begin at `vector` << 12 if waiting for one."""
 
+    def set_up(self, smbase: int) -> None:
+        """What firmware does on each processor; SMM's state goes to `smbase`."""
+
     def reset(self) -> None:
         """RESET: the bootstrap processor begins at the reset vector, others wait for a SIPI."""
 
@@ -149,6 +152,9 @@ class ParkedProcessor:
     def sipi(self, vector: int) -> None:
         """Remember it, with its vector."""
         self.arrived.append(f"sipi {vector:#04x}")
+
+    def set_up(self, smbase: int) -> None:
+        """It has no system-management mode."""
 
     def reset(self) -> None:
         """Remember it."""

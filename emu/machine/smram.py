@@ -89,6 +89,11 @@ class Smram:
         self._arrange()
         self.flush()
 
+    def open(self, opened: bool) -> None:
+        """Let every processor see SMRAM, as firmware does to fill it, or only those in SMM."""
+        self.bridge.space[SMRAM_CONTROL] = CONTROLS[0].reset | ENABLED | (OPEN if opened else 0)
+        self.changed()
+
     def show(self, active: bool) -> None:
         """A processor runs that is in system-management mode, or one that is not."""
         if active != self.active:

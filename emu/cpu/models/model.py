@@ -171,6 +171,21 @@ def from_environment(name: str, environment: Mapping[str, Any]) -> Model:
     return Model(name, leaves, msrs)
 
 
+def varied(model: Model, changes: Sequence[str]) -> Model:
+    """A model with features more or less: "+NAME" and "-NAME". Raises InputError."""
+    leaves = {key: list(words) for key, words in model.leaves.items()}
+    for change in changes:
+        sign, name = change[:1], change[1:].upper()
+        if sign not in ("+", "-") or name not in FEATURES:
+            raise InputError(f"{change!r} is no change of a processor: write +NAME or -NAME")
+        feature = FEATURES[name]
+        words = leaves.setdefault((feature.leaf, feature.subleaf), [0, 0, 0, 0])
+        words[feature.register] &= ~(1 << feature.bit)
+        words[feature.register] |= (sign == "+") << feature.bit
+    frozen = {key: (w[0], w[1], w[2], w[3]) for key, w in leaves.items()}
+    return Model(",".join((model.name, *changes)), frozen, dict(model.msrs))
+
+
 def load_model(path: str) -> Model:
     """A model from a JSON file of recorded CPUID and MSRs; raises InputError.
 

@@ -186,6 +186,7 @@ def test_an_out_to_apm_cnt_runs_the_handler_in_smram_and_comes_back(board):
 def test_an_smi_of_the_local_apic_enters_smm(board):
     board.memory.load(0x38000, bytes.fromhex("67 66 ff05 00700000 0faa"))
     core = board.processors[0]
+    core.set_up(0x30000)
     core.cpu.state.segment_base[1] = 0
     core.cpu.state.rip = 0x1000
     core.cpu.refresh()
@@ -194,3 +195,27 @@ def test_an_smi_of_the_local_apic_enters_smm(board):
     board.run(8)
 
     assert 1 == board.memory.read(0x7000, 1)[0]
+
+
+def test_the_handler_of_the_firmware_goes_back_at_once_on_each_processor(board):
+    board.memory.load(0x1000, b"\x90" * 64)
+    for core in board.processors:
+        core.cpu.waits_for_sipi = False
+        core.cpu.state.segment_base[1] = 0
+        core.cpu.state.rip = 0x1000
+        core.cpu.refresh()
+    board.smi()
+    board.run(20)
+    board.smram.show(True)
+    bases = [core.cpu.smm.base for core in board.processors]
+
+    assert [0xA0000, 0xA0400] == bases
+    assert [b"\x0f\xaa"] * 2 == [board.memory.read(base + 0x8000, 2) for base in bases]
+    assert not any(core.cpu.smm.active for core in board.processors)
+    assert all(core.cpu.state.rip < 0x1040 for core in board.processors)
+
+
+def test_a_reset_of_the_board_keeps_the_state_save_areas_apart(board):
+    board._reset_devices()
+
+    assert [0xA0000, 0xA0400] == [core.cpu.smm.base for core in board.processors]

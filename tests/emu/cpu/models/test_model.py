@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from emu.cpu.models import MODELS, from_environment, load_model
+from emu.cpu.models import MODELS, from_environment, load_model, varied
 from emu.cpu.models.features import FEATURES
 from emu.errors import InputError
 
@@ -77,3 +77,17 @@ def test_a_file_that_is_no_record_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputError, match=r"model\.json"):
         load_model(str(path))
+
+
+def test_features_can_be_added_and_taken_away():
+    model = varied(MODELS["zen3"], ["-npt", "+tsc_adjust"])
+
+    assert (False, True) == (model.has("NPT"), model.has("TSC_ADJUST"))
+    assert MODELS["zen3"].features ^ model.features == {"NPT", "TSC_ADJUST"}
+    assert "zen3,-npt,+tsc_adjust" == model.name
+
+
+@pytest.mark.parametrize("change", ["npt", "+", "-flux_capacitor", ""])
+def test_what_is_no_feature_is_refused(change):
+    with pytest.raises(InputError, match="is no change"):
+        varied(MODELS["zen3"], [change])
