@@ -1,97 +1,204 @@
-"""How fast does the threaded interpreter run? Millions of guest instructions a second of CPU time.
+"""Guest instructions a second: the interpreter, translation, and other emulators on the same code.
 
-Five loops in 64-bit mode with 4-KByte pages, on the full-featured processor: segmentation, accessed
-and dirty flags, dirty tracking, self-modifying code and an exact instruction budget are on. Each is
-run several times; the best counts, since other work on the machine can only slow it down.
+Every emulator runs each loop twice, briefly and long; the rate is that of the difference, so that
+neither the start of a machine nor translating counts. Seconds are processor time. Ours is the
+full-featured processor: segmentation, accessed and dirty flags, dirty tracking, self-modifying code
+and an exact instruction budget are on.
 """
 
 from __future__ import annotations
 
-import sys
+import functools
+import math
+import statistics
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench.emulators import Emulator, Interpreter, Translated, emulators, prepared, run_to_halt
+from bench.harness import Figure
+from bench.loops import CODE, LOOPS, Loop
+from emu.cpu.compiler import backend, cache
+from emu.cpu.cpu import Cpu
+from emu.cpu.flags import AC
+from emu.cpu.paging import CR0_AM
+from emu.cpu.program import specialisations
+from emu.cpu.regions import build
+from emu.cpu.regions.emit import region_ir
+from emu.cpu.regions.shape import shape
+from emu.cpu.state import CS, SS
 
-START = time.perf_counter()
+ROUNDS = 3
+BRIEFLY = 20
+"""How many times shorter the brief run is."""
+BASE = Interpreter.name
+TARGET = 0x925000  # of the copy loop
 
-from emu.cpu.cpu import Stop  # noqa: E402
-from tests.emu.cpu import machines  # noqa: E402
 
-SLICE = 10_000_000
-REPEATS = 3
+@functools.cache
+def retired(loop: Loop, count: int) -> int:
+    """Instructions of a run of ours."""
+    cpu = prepared(loop, count)
+    run_to_halt(cpu)
+    return int(cpu.state.retired)
 
-# name: (what it is, machine code with its count left open, the count)
-LOOPS = {
-    "alu": (
-        "add mov shr xor lea and sub inc xor dec jnz",
-        (
-            "48b8157c4a7fb979379e48c7c215cd5b07b9{count}4801d04889c348c1eb114831d8488d5490074"
-            "881e3ffffff7f4829da48ffc64831f2ffc975daf4"
-        ),
-        12_000_000,
-    ),
-    "crc": (
-        "CRC-32 bit by bit over 64 KByte",
-        (
-            "48c7c600008000b9{count}b8ffffffff0fb61e31d8ba0800000089c383e301f7db81e32083b8edd"
-            "1e831d8ffca75eb48ffc64881e6ffff80004881ce00008000ffc975ccf4"
-        ),
-        1_000_000,
-    ),
-    "copy": (
-        "64 KByte, two 8-byte moves an iteration",
-        (
-            "41b8{count}48c7c60000800048c7c700009000b900100000488b06488907488b5e0848895f08488"
-            "3c6104883c710ffc975e641ffc875cef4"
-        ),
-        3_000,
-    ),
-    "sieve": (
-        "Eratosthenes over 64 K bytes",
-        (
-            "41b9{count}48c7c70000800031c0c6040701ffc03d0000010072f3bb02000000803c1f0074138d0"
-            "c1b81f9000001007308c6040f0001d9ebf0ffc381fb0001000072dd41ffc975bdf4"
-        ),
-        60,
-    ),
-    "fib": (
-        "recursive: calls, pushes, returns",
-        (
-            "bf{count}e801000000f483ff02721b53578d7fffe8f1ffffff4889c35f83ef02e8e5ffffff4801d"
-            "85bc389f8c3"
-        ),
-        28,
-    ),
+
+def instructions(loop: Loop, count: int) -> int:
+    """Instructions of a run with any count, from three short ones."""
+    if loop.name == "fib":
+        less, more = retired(loop, 0), retired(loop, 1)
+        calls = retired(loop, 2) - more - less
+        for _ in range(count):
+            less, more = more, less + more + calls
+        return less
+    return retired(loop, 1) + (count - 1) * (retired(loop, 2) - retired(loop, 1))
+
+
+def count_for(loop: Loop, size: int) -> int:
+    """The largest count that takes `size` instructions at most."""
+    if loop.name == "fib":
+        return next(n for n in range(64) if instructions(loop, n + 1) > size)
+    one = instructions(loop, 1)
+    return 1 + (size - one) // (instructions(loop, 2) - one)
+
+
+def rate(emulator: Emulator, loop: Loop) -> float:
+    """Millions of instructions a second, once."""
+    brief, long = (count_for(loop, emulator.size // times) for times in (BRIEFLY, 1))
+    spent = emulator.seconds(loop, long) - emulator.seconds(loop, brief)
+    return (instructions(loop, long) - instructions(loop, brief)) / max(spent, 1e-3) / 1e6
+
+
+def compared(loop: Loop, present: list[Emulator]) -> dict[str, list[float]]:
+    """The rates of some rounds, the emulators taking turns."""
+    rates: dict[str, list[float]] = {emulator.name: [] for emulator in present}
+    for _ in range(ROUNDS):
+        for emulator in present:
+            rates[emulator.name].append(rate(emulator, loop))
+    return rates
+
+
+def speeds() -> Iterator[Figure]:
+    """Each loop on each emulator, then the geometric means."""
+    everyone = emulators()
+    present = [emulator for emulator in everyone if not emulator.missing()]
+    medians: dict[str, list[float]] = {emulator.name: [] for emulator in present}
+    for loop in LOOPS:
+        rates = compared(loop, present)
+        base = statistics.median(rates[BASE])
+        for name, values in rates.items():
+            median = statistics.median(values)
+            medians[name].append(median)
+            note = f"{min(values):.0f} to {max(values):.0f}"
+            yield Figure(
+                f"{loop.name}: {loop.what}", name, median, "MIPS", median / base, BASE, note
+            )
+    means = {name: math.prod(values) ** (1 / len(values)) for name, values in medians.items()}
+    for name, mean in means.items():
+        yield Figure("geometric mean", name, mean, "MIPS", mean / means[BASE], BASE)
+    for emulator in everyone:
+        if emulator.missing():
+            yield Figure("geometric mean", emulator.name, 0, "MIPS", note=emulator.missing())
+
+
+# what features cost
+
+
+def as_it_is(cpu: Cpu) -> None:
+    """Nothing else."""
+
+
+def beside_code(cpu: Cpu) -> None:
+    """Every page that is written holds decoded code in its last line."""
+    for page in range(TARGET >> 12, (TARGET >> 12) + 17):
+        cpu.code.mark(page, 0xFC0, 0x1000)
+
+
+def in_user_mode(cpu: Cpu) -> None:
+    """CPL is 3."""
+    state = cpu.state
+    state.cpl = 3
+    state.segment_rights[CS] |= 0x60
+    state.segment_rights[SS] |= 0x60
+    cpu.refresh()
+
+
+def aligned(cpu: Cpu) -> None:
+    """CPL is 3 and each access is checked for alignment, by the slow path."""
+    cpu.state.cr0 |= CR0_AM
+    cpu.state.rflags |= AC
+    in_user_mode(cpu)
+
+
+FEATURES: dict[str, Callable[[Cpu], None]] = {
+    "as it is": as_it_is,
+    "writes to pages with code": beside_code,
+    "at CPL 3": in_user_mode,
+    "at CPL 3, EFLAGS.AC and CR0.AM set": aligned,
 }
 
 
-def run(code: str, count: int) -> float:
-    """MIPS of one run."""
-    cpu = machines.machine(64)
-    image = bytes.fromhex(code.format(count=count.to_bytes(4, "little").hex()))
-    cpu.memory.load(machines.CODE, image)
-    cpu.state.rip, cpu.state.rsp = machines.CODE, machines.STACK
-    start = time.process_time()
-    while cpu.run(SLICE) is Stop.BUDGET:
-        pass
-    spent = time.process_time() - start
-    if cpu.fault is not None:
-        raise SystemExit(f"fault {cpu.fault.vector} at {cpu.state.rip:#x}")
-    return cpu.state.retired / spent / 1e6
+def features() -> Iterator[Figure]:
+    """The copy loop with features in use that are mostly not."""
+    loop = next(loop for loop in LOOPS if loop.name == "copy")
+    count = count_for(loop, 10_000_000)
+    spent: dict[str, list[float]] = {name: [] for name in FEATURES}
+    for _ in range(ROUNDS):
+        for name, prepare in FEATURES.items():
+            cpu = prepared(loop, count)
+            cpu.code.regions = None
+            prepare(cpu)
+            if cpu.state.cpl == 3:
+                cpu.memory.load(CODE - 0x1000, b"\xeb\xfe")  # HLT is for CPL 0
+                start = time.process_time()
+                cpu.run(instructions(loop, count))
+                spent[name].append(time.process_time() - start)
+            else:
+                spent[name].append(run_to_halt(cpu))
+    first = statistics.median(spent["as it is"])
+    for name, seconds in spent.items():
+        median = statistics.median(seconds)
+        speed = instructions(loop, count) / median / 1e6
+        yield Figure("copy, interpreted", name, speed, "MIPS", first / median, "as it is")
 
 
-def main() -> None:
-    """Print a line a loop."""
-    machines.machine(64).memory.load(machines.CODE, b"\xf4")
-    print(f"ready after {time.perf_counter() - START:.2f} s")
-    product = 1.0
-    for name, (what, code, count) in LOOPS.items():
-        best = max(run(code, count) for _ in range(REPEATS))
-        product *= best
-        print(f"{name:6} {best:7.0f} MIPS  {what}")
-    print(f"{'mean':6} {product ** (1 / len(LOOPS)):7.0f} MIPS  geometric")
+# what translating costs
 
 
-if __name__ == "__main__":
-    main()
+def translating() -> Iterator[Figure]:
+    """Milliseconds that the region of each loop takes, by step."""
+    specialisations()
+    for loop in LOOPS:
+        cpu = prepared(loop, count_for(loop, 2_000_000))
+        cpu.code.regions = None
+        run_to_halt(cpu)
+        head = max(cpu.code.extents, key=lambda at: cpu.code.extents[at].uops)
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            mock.patch.object(cache, "directory", return_value=Path(directory)),
+        ):
+            steps: list[tuple[str, Callable[[], object]]] = []
+            region = shape(cpu.code, head)
+            region_ir(region, specialisations())
+            text = region_ir(region, specialisations())
+            steps.append(("IR", lambda r=region: region_ir(r, specialisations())))
+            steps.append(("LLVM", lambda t=text: backend.assemble(t, build.PASSES)))
+            build.object_code(region)
+            steps.append(("from the cache", lambda r=region: build.object_code(r)))
+            data = build.object_code(region)
+            steps.append(("linking", lambda d=data: build.linked(d)))
+            size = sum(len(block.uops) for block in region.blocks)
+            for name, step in steps:
+                start = time.process_time()
+                step()
+                spent = 1e3 * (time.process_time() - start)
+                yield Figure(f"translating {loop.name}", name, spent, "ms", note=f"{size} uops")
+
+
+def figures() -> Iterator[Figure]:
+    assert Translated.size > Interpreter.size
+    yield from speeds()
+    yield from features()
+    yield from translating()
