@@ -93,6 +93,8 @@ ROWS = (
     Vec("MOVNTQ", "", move, 8, "m"),
     Vec("MOVSS", "", scalar, 4),
     Vec("MOVSD", "", scalar, 8),
+    Vec("MOVNTSS", "", scalar, 4, "s"),
+    Vec("MOVNTSD", "", scalar, 8, "s"),
     Vec("MOVLPS", "low", half),
     Vec("MOVLPD", "low", half),
     Vec("MOVHPS", "high", half),

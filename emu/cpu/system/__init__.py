@@ -36,6 +36,9 @@ MODULES = (
     "vectors",
     "frames",
     "x87",
+    "crypto",
+    "text",
+    "scattered",
 )
 
 
