@@ -11,6 +11,7 @@ import numpy as np
 from iced_x86 import Code, Decoder, DecoderError, FlowControl, Instruction
 
 from emu.cpu.decode import Uop, translator
+from emu.cpu.models.instructions import as_known
 from emu.cpu.regions.hot import Regions
 from emu.cpu.state import BLOCK_ENTRIES, UOP
 from emu.memory.physical import CODE, PAGE_SIZE, PhysicalMemory
@@ -195,9 +196,12 @@ class CodeCache:
                 if not pieces:
                     cpu.raise_limit()
                 break
-            uops, ends = self.translator.uops(
-                insn, mode.bits, mode.vm86, mode.vectors, mode.trapped
-            )
+            if as_known(cpu.model, insn):
+                uops, ends = self.translator.uops(
+                    insn, mode.bits, mode.vm86, mode.vectors, mode.trapped
+                )
+            else:
+                uops, ends = [Uop(self.translator.system)], True
             if crossed >= 0:
                 check = Uop(self.translator.handlers["crosses_0"], crossed * PAGE_SIZE, gpa)
                 uops = [check, *uops]

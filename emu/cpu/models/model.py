@@ -45,6 +45,11 @@ class Model:
         )
 
     @cached_property
+    def lacking(self) -> dict[int, bool]:
+        """By iced-x86's code, as far as asked: whether it has no such instruction."""
+        return {}
+
+    @cached_property
     def vendor(self) -> str:
         """The vendor string of leaf 0."""
         _, ebx, ecx, edx = self.leaves[0, 0]

@@ -11,13 +11,10 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from iced_x86 import CpuidFeature
-
 from emu.cpu.decode import MNEMONICS
 from emu.cpu.errors import Fault, NotImplementedInstruction
+from emu.cpu.models.instructions import lacks
 from emu.cpu.state import CS, Vector
-
-FEATURE_NAMES = {v: k for k, v in vars(CpuidFeature).items() if isinstance(v, int)}
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -55,19 +52,6 @@ def table() -> dict[str, Callable[[Cpu, Any], None]]:
     return found
 
 
-# iced-x86's names of what every x86-64 processor has, and of what it calls otherwise than CPUID
-ALWAYS = ("INTEL", "FPU", "X64", "CPUID", "MULTIBYTENOP", "PAUSE", "RDPMC", "SMM")
-RENAMED = {"HLE_OR_RTM": "RTM"}
-
-
-def lacks(cpu: Cpu, insn: Any) -> bool:
-    """Whether the processor has no such instruction, by the features that bring it."""
-    names = [FEATURE_NAMES[number] for number in insn.cpuid_features()]
-    return any(
-        not name.startswith(ALWAYS) and not cpu.model.has(RENAMED.get(name, name)) for name in names
-    )
-
-
 def run(cpu: Cpu, insn: Any) -> None:
     """Run an instruction. Bytes that are no instruction give #UD."""
     name = MNEMONICS[insn.mnemonic]
@@ -76,8 +60,10 @@ def run(cpu: Cpu, insn: Any) -> None:
     function = table().get(name)
     if function is None and cpu.extension is not None:
         function = cpu.extension.table.get(name)
+    elif lacks(cpu.model, insn):
+        raise Fault(Vector.UD)
     if function is None:
-        if lacks(cpu, insn):
+        if lacks(cpu.model, insn):
             raise Fault(Vector.UD)
         state = cpu.state
         data = cpu.read_bytes(state.rip + state.linear_base[CS], insn.len)

@@ -42,6 +42,15 @@ def plain_vex(bits: int) -> list:
     return found
 
 
+def gathers() -> list:
+    """VSIB encodings: DEST 1, index 2, mask 3, base RBX."""
+    found = []
+    for opcode, wide, length in itertools.product(range(0x90, 0x94), (0, 0x80), (0, 4)):
+        code = bytes([0xC4, 0xE2, wide | 0x61 | length, opcode, 0x0C, 0x53])
+        found.append((code, Decoder(64, code, ip=0).decode()))
+    return found
+
+
 def every_encoding(bits: int) -> list:
     """Encodings, one a form."""
     found = [item for items in encodings(bits, each=1).values() for item in items]
