@@ -10,6 +10,7 @@ from unicorn import x86_const
 
 from emu.cpu.decode import MNEMONICS
 from emu.cpu.insns.sse_float import DAZ, FTZ
+from emu.cpu.models import MODELS
 from emu.cpu.paging import CR4_OSFXSR, CR4_OSXSAVE
 from emu.cpu.registers import ADDRESS_REGISTERS, REGISTERS
 from emu.cpu.state import ZERO_REGISTER
@@ -37,6 +38,7 @@ class VectorRig(Rig):
 
     def __init__(self, bits: int) -> None:
         super().__init__(bits)
+        self.cpu.model = MODELS["zen3"]  # has every vector feature
         state = self.cpu.state
         state.cr4 |= CR4_OSFXSR | CR4_OSXSAVE
         state.xcr0 = 7

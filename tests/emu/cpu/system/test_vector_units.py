@@ -9,7 +9,6 @@ import pytest
 from iced_x86 import Decoder
 
 from emu.cpu.decode import MNEMONICS
-from emu.cpu.models import MODELS
 from emu.cpu.paging import CR0_EM, CR0_TS, CR4_OSXSAVE
 from emu.cpu.registers import ADDRESS_REGISTERS
 from emu.cpu.state import Vector
@@ -34,9 +33,7 @@ def host_features() -> set[str]:
 
 @cache
 def rig() -> VectorRig:
-    rig = VectorRig(64)
-    rig.cpu.model = MODELS["zen3"]
-    return rig
+    return VectorRig(64)
 
 
 @cache
@@ -121,11 +118,10 @@ def test_gathers_agree_with_the_host(code, insn):
         assert "" == rig().against_host(case, ours, 0)
 
 
-def run(code: str, model: str = "zen3", **fields: int) -> VectorRig:
+def run(code: str, **fields: int) -> VectorRig:
     """One instruction after registers are set; the rig holds the processor."""
     machine = VectorRig(64)
     cpu = machine.cpu
-    cpu.model = MODELS[model]
     cpu.memory.load(machines.CODE, bytes.fromhex(code))
     cpu.state.rip = machines.CODE
     for name, value in fields.items():
