@@ -7,6 +7,7 @@ with decoded code, memory that is not RAM) is done by the outlined functions bel
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -57,21 +58,59 @@ BUSES: dict[int, Any] = {}
 """What answers for memory that is not RAM, by the address of the processor's state."""
 
 
-@intrinsic("{r} = add i64 0, 0")
-def device_load(cpu: int, gpa: int, count: int) -> int:
-    """Read a device: only plain execution can; compiled code leaves with Exit.MMIO."""
+@intrinsic("{t0} = inttoptr i64 {3} to ptr\n{r} = call i64 {t0}(i64 {0}, i64 {1}, i64 {2})")
+def device_load(cpu: int, gpa: int, count: int, reader: int) -> int:
+    """Read a device; compiled code calls `reader`."""
     view = CPU(cpu)
     view.exit_code = Exit.NONE
     return int.from_bytes(BUSES[cpu].read(gpa, count), "little")
 
 
-@intrinsic("{r} = add i64 0, 0")
-def device_store(cpu: int, gpa: int, value: int, count: int) -> int:
-    """Write a device: only plain execution can; compiled code leaves with Exit.MMIO."""
+@intrinsic(
+    "{t0} = inttoptr i64 {4} to ptr\n{r} = call i64 {t0}(i64 {0}, i64 {1}, i64 {2}, i64 {3})"
+)
+def device_store(cpu: int, gpa: int, value: int, count: int, writer: int) -> int:
+    """Write a device; compiled code calls `writer`."""
     view = CPU(cpu)
     view.exit_code = Exit.NONE
     BUSES[cpu].write(gpa, (value & ((1 << 8 * count) - 1)).to_bytes(count, "little"))
     return 0
+
+
+@intrinsic("{t0} = icmp ne i64 {0}, 0\n{r} = zext i1 {t0} to i64")
+def reachable(reader: int) -> int:
+    """Whether devices can be reached from here: compiled code needs `reader` and `writer`."""
+    return 1
+
+
+ESCAPED: list[BaseException] = []
+"""What a device raised while compiled code reached it: no exception passes through that."""
+
+WORD_TYPE = ctypes.c_uint64
+
+
+def _reader(cpu: int, gpa: int, count: int) -> int:
+    try:
+        return int(device_load(cpu, gpa, count, 0))
+    except BaseException as escaped:
+        ESCAPED.append(escaped)
+        return 0
+
+
+def _writer(cpu: int, gpa: int, value: int, count: int) -> int:
+    try:
+        return int(device_store(cpu, gpa, value, count, 0))
+    except BaseException as escaped:
+        ESCAPED.append(escaped)
+        return 0
+
+
+CALLBACKS = (
+    ctypes.CFUNCTYPE(WORD_TYPE, *(WORD_TYPE,) * 3)(_reader),
+    ctypes.CFUNCTYPE(WORD_TYPE, *(WORD_TYPE,) * 4)(_writer),
+)
+READER, WRITER = (ctypes.cast(call, ctypes.c_void_p).value or 0 for call in CALLBACKS)
+"""Addresses of what compiled code calls, for the fields `device_reader` and `device_writer`."""
 
 
 WATCHERS: dict[int, Callable[[int, int, int], None]] = {}
@@ -157,6 +196,13 @@ def lines_of(gpa: int, count: int) -> int:
     return (2 << last - first) - 1 << first
 
 
+@restricted
+def pass_device(cpu: Any) -> None:
+    """Go on although an address is a device's, where devices can be reached."""
+    if cpu.exit_code == Exit.MMIO and reachable(cpu.device_writer):
+        cpu.exit_code = Exit.NONE
+
+
 @outlined
 def translate(cpu: Any, linear: int, access: int, count: int) -> int:
     """Host address for `count` bytes inside one page; 0 with exit_code set when there is none.
@@ -239,8 +285,8 @@ def load_piece(cpu: Any, linear: int, count: int) -> int:
     """Read 1 to 8 bytes inside one page."""
     host = translate(cpu, linear, 0, count)
     if host == 0:
-        if cpu.exit_code == Exit.MMIO:
-            return device_load(cpu.address, cpu.exit_address, count)
+        if cpu.exit_code == Exit.MMIO and reachable(cpu.device_reader):
+            return device_load(cpu.address, cpu.exit_address, count, cpu.device_reader)
         return 0
     value = 0
     done = 0
@@ -261,21 +307,13 @@ def store_slow(cpu: Any, linear: int, value: int, count: int, seg: int) -> int:
     following = linear + first & cpu.linear_mask
     # both pages before either is written
     translate(cpu, linear, WRITE, first)
-    if cpu.exit_code == Exit.MMIO:
-        cpu.exit_code = device_only(cpu.address)
+    pass_device(cpu)
     if cpu.exit_code == 0:
         translate(cpu, following, WRITE, count - first)
-        if cpu.exit_code == Exit.MMIO:
-            cpu.exit_code = device_only(cpu.address)
+        pass_device(cpu)
     if cpu.exit_code == 0:
         store_piece(cpu, linear, value, first)
         store_piece(cpu, following, value >> (first * 8 & 63), count - first)
-    return 0
-
-
-@intrinsic("{r} = add i64 0, 5")
-def device_only(cpu: int) -> int:
-    """Whether a device keeps this way from going on: Exit.MMIO when compiled, no when plain."""
     return 0
 
 
@@ -284,8 +322,8 @@ def store_piece(cpu: Any, linear: int, value: int, count: int) -> int:
     """Write 1 to 8 bytes inside one page."""
     host = translate(cpu, linear, WRITE, count)
     if host == 0:
-        if cpu.exit_code == Exit.MMIO:
-            return device_store(cpu.address, cpu.exit_address, value, count)
+        if cpu.exit_code == Exit.MMIO and reachable(cpu.device_writer):
+            return device_store(cpu.address, cpu.exit_address, value, count, cpu.device_writer)
         return 0
     done = 0
     while done < count:
@@ -307,12 +345,10 @@ def modify_slow(cpu: Any, linear: int, count: int, seg: int) -> int:
     host = translate(cpu, linear, WRITE, first)
     if first == count and host:
         return host
-    if cpu.exit_code == Exit.MMIO:
-        cpu.exit_code = device_only(cpu.address)
+    pass_device(cpu)
     if cpu.exit_code == 0 and first < count:
         translate(cpu, linear + first & cpu.linear_mask, WRITE, count - first)
-        if cpu.exit_code == Exit.MMIO:
-            cpu.exit_code = device_only(cpu.address)
+        pass_device(cpu)
     if cpu.exit_code:
         return 0
     cpu.bounce[0] = load_slow(cpu, linear, count, seg)

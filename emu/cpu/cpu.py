@@ -567,8 +567,16 @@ class Cpu(LinearMemory, PendingEvents):
             self.code.drop_page(page)
             if state.code_written:
                 self.code.drop_page(state.code_written - 1)
-        else:
+        elif state.trapped_frame != WORD or state.address in access.WATCHERS:
             self.step(plain=True)
+        else:
+            state.device_reader, state.device_writer = access.READER, access.WRITER
+            try:
+                self.step()
+            finally:
+                state.device_reader = state.device_writer = 0
+            if access.ESCAPED:
+                raise access.ESCAPED.pop()
 
     def system(self, insn: Any) -> None:
         """Run an instruction in plain Python."""

@@ -138,6 +138,8 @@ FIELDS = (
     Field("exit_error"),
     Field("exit_address"),
     Field("exit_data"),
+    Field("device_reader"),  # what compiled code calls to reach a device; 0: it leaves
+    Field("device_writer"),
     Field("code_write_allowed"),
     Field("code_written"),  # while that is allowed: frame + 1 of the decoded code written over
     Field("event_pending"),

@@ -100,7 +100,7 @@ def as_cached(cpu: Any, uop: Any, seg: int, selector: int) -> int:
 @restricted
 def iretq(cpu: Any, uop: Any, mode: str) -> None:
     """IRETQ at CPL 0: to the segments that are loaded already, or to 64-bit code at CPL 3."""
-    if unlikely(cpu.cpl | cpu.nmi_blocked | cpu.rflags & (NT | AC)):
+    if unlikely(cpu.cpl | cpu.rflags & (NT | AC)):
         system(cpu, uop)
     rip = load(cpu, uop, top_address(cpu, uop, mode, 8, 0), 64, SS)
     code = load(cpu, uop, top_address(cpu, uop, mode, 8, 8), 64, SS) & 0xFFFF
@@ -123,8 +123,10 @@ def iretq(cpu: Any, uop: Any, mode: str) -> None:
     cpu.rsp = pointer
     if outward:
         select_tlb(cpu)
-    # trace, alignment and interrupts are looked at outside the compiled loop
-    if unlikely(new & (TF | RF | AC)) or (unlikely(cpu.event_pending) and new & IF):
+    unblocked = cpu.nmi_blocked
+    cpu.nmi_blocked = 0
+    # trace, alignment and events are looked at outside the compiled loop
+    if unlikely(new & (TF | RF | AC)) or (unlikely(cpu.event_pending) and new & IF | unblocked):
         select_tlb(cpu)
         cpu.exit_code = Exit.EVENT
         cpu.rip = rip

@@ -10,12 +10,12 @@ from typing import Any
 
 from emu.cpu.access import (
     check_linear,
-    device_only,
     fault,
     flat_address,
     linear_in,
     load,
     load_slow,
+    pass_device,
     raw_load,
     raw_store,
     restart,
@@ -37,7 +37,7 @@ from emu.cpu.compiler.words import (
 from emu.cpu.insns.lanes import micro, place
 from emu.cpu.paging import WRITE
 from emu.cpu.physmap import PAGE, PAGE_OFFSET
-from emu.cpu.state import Exit, Vector
+from emu.cpu.state import Vector
 
 MXCSR_RESERVED = 0xFFFF0000
 
@@ -67,12 +67,10 @@ def store_wide(cpu: Any, linear: int, source: int, count: int, seg: int) -> int:
         if check_linear(cpu, following, 1, seg, 1) == 0:
             return 0
         translate(cpu, linear, WRITE, first)
-        if cpu.exit_code == Exit.MMIO:
-            cpu.exit_code = device_only(cpu.address)
+        pass_device(cpu)
         if cpu.exit_code == 0:
             translate(cpu, following, WRITE, count - first)
-            if cpu.exit_code == Exit.MMIO:
-                cpu.exit_code = device_only(cpu.address)
+            pass_device(cpu)
     done = 0
     while done < count and cpu.exit_code == 0:
         store_slow(cpu, linear + done & cpu.linear_mask, raw_load64(source + done), 8, seg)
@@ -244,8 +242,7 @@ def masked_store(cpu: Any, uop: Any, mode: str) -> None:
         if raw_load8(place(cpu, uop.r1) + done) & 0x80:
             linear = linear_in(cpu, uop, mode, uop.seg, offset + done & uop.imm, 1, 1)
             host = translate(cpu, linear, WRITE, 1)
-            if cpu.exit_code == Exit.MMIO:
-                cpu.exit_code = device_only(cpu.address)
+            pass_device(cpu)
             if host == 0 and cpu.exit_code:
                 restart(cpu, uop)
         done += 1

@@ -376,8 +376,11 @@ def test_iretq_compiled_does_what_it_does_in_full(values, stack, where, descript
             cpu.state.rflags |= nt
             cpu.refresh()
             frame(cpu, *values)
-            # NMIs being blocked, IRET is plain Python's
-            cpu.nmi_blocked = fully
+            cpu.nmi_blocked = True
+            if fully:
+                trapped = frozenset(("IRETQ",))
+                cpu.modes = tuple(mode._replace(trapped=trapped) for mode in cpu.modes)
+                cpu.state.mode_slot = cpu.code.mode_slot(cpu.mode)
             fault = step(cpu, "48cf")
             state = cpu.state
             segments = [
@@ -386,7 +389,8 @@ def test_iretq_compiled_does_what_it_does_in_full(values, stack, where, descript
             ]  # fmt: skip
             # where no breakpoint is enabled, RF has nothing to suppress and goes at once
             flags = cpu.rflags & ~RF
-            outcomes.append((fault, state.rip, state.rsp, flags, state.cpl, segments))
+            blocked = cpu.nmi_blocked and fault is None
+            outcomes.append((fault, blocked, state.rip, state.rsp, flags, state.cpl, segments))
 
     assert outcomes[1] == outcomes[0]
     assert outcomes[3] == outcomes[2]
