@@ -8,10 +8,11 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from iced_x86 import Code, Decoder, DecoderError, FlowControl, Instruction
+from iced_x86 import Code, Decoder, DecoderError, Instruction
 
 from emu.cpu.decode import Uop, translator
 from emu.cpu.models.instructions import as_known
+from emu.cpu.pieces import IMM, LINKED, Piece, Pieces
 from emu.cpu.regions.hot import Regions
 from emu.cpu.state import BLOCK_ENTRIES, UOP
 from emu.memory.physical import CODE, PAGE_SIZE, PhysicalMemory
@@ -27,12 +28,7 @@ TRANSLATE = os.environ.get("NESTLING_TRANSLATE", "1") != "0"
 """Whether hot code is translated, where nothing else is said."""
 KEY_GPA = (1 << MODE_SHIFT) - 1
 NO_KEY = np.uint64((1 << 64) - 1)
-DIRECT = frozenset(
-    (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CALL)
-)
-FALLS = frozenset((FlowControl.NEXT, FlowControl.CONDITIONAL_BRANCH))
-
-
+LONGEST_INSTRUCTION = 15  # bytes
 LONGEST = 16  # micro-operations that one instruction has at most
 PREFIX_UOPS = LONGEST * MAX_BLOCK + 1
 PREFIX = ARENA_UOPS - PREFIX_UOPS  # where in the arena `CodeCache.prefix` copies to
@@ -42,8 +38,6 @@ class Breakpoint(NamedTuple):
     """Stands where a block must not go on: the processor is asked whether to stop there."""
 
     ip: int
-    len: int = 0
-    flow_control: int = FlowControl.EXCEPTION
 
 
 class Mode(NamedTuple):
@@ -76,9 +70,11 @@ class CodeCache:
     def __init__(self, memory: PhysicalMemory, translate: bool = TRANSLATE) -> None:
         self.memory = memory
         self.translator = translator()
+        self.pieces = Pieces(self.translator)
         self.table = np.full(BLOCK_ENTRIES * 2, NO_KEY, np.uint64)
         self.arena_store = mmap.mmap(-1, ARENA_UOPS * UOP.size)
         self.arena = np.frombuffer(self.arena_store, np.uint8)
+        self.arena_address = int(self.arena.ctypes.data)
         self.records = self.arena.view(UOP.dtype)
         self.used = 0
         self.blocks: dict[int, dict[int, int]] = {}  # page -> key -> address
@@ -175,17 +171,17 @@ class CodeCache:
             slot = self.mode_slot(mode)
             cpu.refresh()
         page, start = divmod(gpa, PAGE_SIZE)
-        data = self.memory.read(gpa, PAGE_SIZE - start)
+        data = self.memory.read(gpa, min(PAGE_SIZE - start, MAX_BLOCK * LONGEST_INSTRUCTION))
         decoder = Decoder(mode.bits, data, ip=start)
-        pieces: list[tuple[list[Uop], Instruction | Breakpoint]] = []
-        ends = False
+        known = self.pieces.known_in(mode)
+        pieces: list[tuple[Piece, Instruction | Breakpoint]] = []
+        offset = start
         crossed = -1
         low = cpu.state.rip - start
-        while len(pieces) < limit and not ends and decoder.can_decode:
-            if limit > 1 and low + decoder.ip & 0xFFF in self.breakpoints:
+        while len(pieces) < limit and decoder.can_decode:
+            if limit > 1 and low + offset & 0xFFF in self.breakpoints:
                 if not pieces:
-                    pieces.append(([Uop(self.translator.system)], Breakpoint(start)))
-                    ends = True
+                    pieces.append((self.pieces.system, Breakpoint(start)))
                 break
             insn = decoder.decode()
             if decoder.last_error == DecoderError.NO_MORE_BYTES:
@@ -196,18 +192,19 @@ class CodeCache:
                 if not pieces:
                     cpu.raise_limit()
                 break
-            if as_known(cpu.model, insn):
-                uops, ends = self.translator.uops(
-                    insn, mode.bits, mode.vm86, mode.vectors, mode.trapped
-                )
-            else:
-                uops, ends = [Uop(self.translator.system)], True
+            code = data[offset - start : offset - start + insn.len]
+            piece = known.get(code) if crossed < 0 else None
+            if piece is None:
+                piece = self.pieces.make(insn, code, mode, cpu.model)
+            elif piece.python:
+                as_known(cpu.model, insn)
             if crossed >= 0:
-                check = Uop(self.translator.handlers["crosses_0"], crossed * PAGE_SIZE, gpa)
-                uops = [check, *uops]
-                ends = True
-            pieces.append((uops, insn))
-        return self.place(page, start, slot, pieces, ends, crossed, limit)
+                piece = self.pieces.crossing(piece, gpa, crossed * PAGE_SIZE)
+            pieces.append((piece, insn))
+            offset += piece.length
+            if piece.ends:
+                break
+        return self.place(page, start, slot, pieces, crossed, limit)
 
     def decode_crossing(
         self, cpu: Cpu, data: bytes, start: int, mode: Mode
@@ -222,36 +219,31 @@ class CodeCache:
         page: int,
         start: int,
         slot: int,
-        pieces: list[tuple[list[Uop], Instruction | Breakpoint]],
-        ends: bool,
+        pieces: list[tuple[Piece, Instruction | Breakpoint]],
         crossed: int,
         limit: int,
     ) -> int:
         """Write the records of a block and enter it in the tables."""
-        handlers, pack = self.translator.handlers, self.translator.pack
         single = limit == 1 or not self.memory.map[page]
         records = bytearray()
         links: list[tuple[int, int]] = []
         offset = start
-        base = self.arena.ctypes.data + self.used * UOP.size
-        for position, (uops, insn) in enumerate(pieces):
-            left = len(pieces) - 1 - position
-            offset = insn.ip & 0xFFF
-            length = insn.len
-            for uop in uops:
-                if not single and insn.flow_control in DIRECT and uop is uops[-1]:
-                    links.append((base + len(records), uop.imm))
-                records += pack(uop, length, offset, left)
-            if uops[-1].number in self.translator.python:
-                self.instructions[base + len(records) - UOP.size] = insn
-            offset += length
-        if not ends or pieces[-1][1].flow_control in FALLS:
+        base = self.arena_address + self.used * UOP.size
+        for left, (piece, insn) in zip(range(len(pieces) - 1, -1, -1), pieces, strict=True):
+            piece.put(records, offset, left)
+            last = len(records) - UOP.size
+            if piece.direct and not single:
+                links.append((base + last, LINKED.unpack_from(records, last + IMM)[0]))
+            if piece.python:
+                self.instructions[base + last] = insn
+            offset += piece.length
+        if piece.falls or not piece.ends:
             if not single and offset < PAGE_SIZE:
                 links.append((base + len(records), offset))
-            tail = Uop(handlers["continue_at_0"], offset)
-            records += pack(tail, 0, offset & 0xFFF, 0)
+            tail = Uop(self.translator.handlers["continue_at_0"], offset)
+            records += self.translator.pack(tail, 0, offset & 0xFFF, 0)
         at = self.used * UOP.size
-        self.arena[at : at + len(records)] = np.frombuffer(records, np.uint8)
+        self.arena_store[at : at + len(records)] = records
         self.used += len(records) // UOP.size
         self.mark(page, start, min(offset, PAGE_SIZE))
         if crossed >= 0:
@@ -275,7 +267,7 @@ class CodeCache:
 
     def prefix(self, block: int, count: int) -> int:
         """A copy of the first `count` instructions of a longer block, valid until the next one."""
-        first = (block - self.arena.ctypes.data) // UOP.size
+        first = (block - self.arena_address) // UOP.size
         records = self.records[first : first + PREFIX_UOPS]
         rest = int(records["left"][0]) + 1 - count
         length = int(np.argmax(records["left"] < rest))
@@ -289,7 +281,7 @@ class CodeCache:
         copy[length : length + 1].view(np.uint8)[:] = np.frombuffer(
             self.translator.pack(stop, 0, offset & 0xFFF, 0), np.uint8
         )
-        return int(self.arena.ctypes.data) + PREFIX * UOP.size
+        return self.arena_address + PREFIX * UOP.size
 
     def patch(self, record: int, handler: int) -> None:
         """Let compiled code run `handler` for a record."""
@@ -310,7 +302,7 @@ class CodeCache:
     def mark(self, page: int, first: int, end: int) -> None:
         """Note that bytes of a page are decoded; writes to it take the slow path from now on."""
         lines = ((1 << (end + 63) // 64) - 1) & ~((1 << first // 64) - 1)
-        self.memory.code_lines[page] |= np.uint64(lines)
+        self.memory.code_lines[page] |= lines
         if not self.memory.map[page] & CODE:
             if not self.memory.map[page]:
                 return

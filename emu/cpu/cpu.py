@@ -125,9 +125,9 @@ class Cpu(LinearMemory, PendingEvents):
         address, places = state.address, CPU.places
         state.blocks = self.code.table.ctypes.data
         state.jump_cache = address + places["jump_area"].offset
-        state.physmap = memory.map.ctypes.data
+        state.physmap = memory.map_address
         state.physmap_pages = memory.pages
-        state.code_lines = memory.code_lines.ctypes.data
+        state.code_lines = memory.lines_address
         state.physical_mask = (1 << self.model.maxphyaddr) - 1
         call = self.program.call
         self._walk, self._second_level = call("walk", 3), call("walk_second_level", 4)

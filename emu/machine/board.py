@@ -98,6 +98,7 @@ class Board:
         self.memory = memory or PhysicalMemory(1 << PHYSICAL_BITS)
         for gpa, size in firmware.ram_ranges(config.memory):
             self.memory.add_ram(gpa, size)
+        self.memory.add_rom(firmware.OPTION_ROMS, firmware.SHADOW - firmware.OPTION_ROMS)
         self.memory.add_device(0, self.memory.pages * PAGE, self.mmio)
         low_end = min(config.memory, firmware.LOW_MEMORY_END)
         self.smram = Smram(self.memory, low_end, self._flush)

@@ -21,6 +21,7 @@ VIDEO: Final = 0xA_0000
 # system-management mode: where firmware puts the state-save areas, and a handler that does nothing
 SMBASE, SMBASE_END, SMBASE_STEP = 0xA_0000, 0xB_0400, 0x400
 SMI_ENTRY, SMI_HANDLER = 0x8000, b"\x0f\xaa"  # RSM
+OPTION_ROMS: Final = 0xC_0000  # where adapters have theirs: there are none
 SHADOW: Final = 0xE_0000  # RAM in the place of ROM: tables and stubs
 SHADOW_END: Final = 0x10_0000
 TABLES: Final = 0xE_1000
@@ -156,8 +157,10 @@ def low_memory() -> dict[int, bytes]:
 
 
 def rom() -> dict[int, bytes]:
-    """Bytes by address of the ROM's code."""
-    return {(SEGMENT << 4) + code.offset: code.image for code in ROM}
+    """Bytes by address of the ROM's code, and of sockets for option ROMs, which are empty."""
+    images = {(SEGMENT << 4) + code.offset: code.image for code in ROM}
+    images[OPTION_ROMS] = b"\xff" * (SHADOW - OPTION_ROMS)
+    return images
 
 
 def cmos(size: int, processors: int) -> dict[int, int]:

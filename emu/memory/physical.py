@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAGE_SIZE = 4096
-WRITABLE, CODE, DIRTY = np.uint64(1), np.uint64(2), np.uint64(4)
-HOST = np.uint64(0xFFFF_FFFF_FFFF_F000)
+WRITABLE, CODE, DIRTY = 1, 2, 4
+HOST = 0xFFFF_FFFF_FFFF_F000
 
 
 class Device(Protocol):
@@ -46,8 +46,11 @@ class PhysicalMemory:
         # anonymous mappings: untouched parts of the tables take no memory
         self._map_store = mmap.mmap(-1, self.pages * 8)
         self._lines_store = mmap.mmap(-1, self.pages * 8)
-        self.map: NDArray[np.uint64] = np.frombuffer(self._map_store, np.uint64)
-        self.code_lines: NDArray[np.uint64] = np.frombuffer(self._lines_store, np.uint64)
+        self._map: NDArray[np.uint64] = np.frombuffer(self._map_store, np.uint64)
+        self.map = memoryview(self._map_store).cast("Q")
+        self.code_lines = memoryview(self._lines_store).cast("Q")
+        self.map_address = int(self._map.ctypes.data)
+        self.lines_address = int(np.frombuffer(self._lines_store, np.uint8).ctypes.data)
         self.windows: list[Window] = []
         self.code_written: list[Callable[[int], None]] = []
         self._buffers: dict[tuple[int, int], NDArray[np.uint8]] = {}
@@ -58,11 +61,9 @@ class PhysicalMemory:
 
     def add_rom(self, gpa: int, buffer: NDArray[np.uint8] | int) -> NDArray[np.uint8]:
         """Map memory that the guest can read and execute and whose writes are ignored."""
-        return self._add(gpa, buffer, np.uint64(0))
+        return self._add(gpa, buffer, 0)
 
-    def _add(
-        self, gpa: int, buffer: NDArray[np.uint8] | int, flags: np.uint64
-    ) -> NDArray[np.uint8]:
+    def _add(self, gpa: int, buffer: NDArray[np.uint8] | int, flags: int) -> NDArray[np.uint8]:
         array = (
             np.frombuffer(mmap.mmap(-1, buffer), np.uint8) if isinstance(buffer, int) else buffer
         )
@@ -72,10 +73,10 @@ class PhysicalMemory:
         first, count = gpa // PAGE_SIZE, array.size // PAGE_SIZE
         if first + count > self.pages:
             raise ValueError(f"slot at {gpa:#x} ends beyond {self.pages * PAGE_SIZE:#x}")
-        if self.map[first : first + count].any():
+        if self._map[first : first + count].any():
             raise ValueError(f"slot at {gpa:#x}: there is memory already")
         addresses = np.arange(count, dtype=np.uint64) * np.uint64(PAGE_SIZE) + np.uint64(host)
-        self.map[first : first + count] = addresses | flags
+        self._map[first : first + count] = addresses | np.uint64(flags)
         self._buffers[gpa, array.size] = array
         return array
 
@@ -83,9 +84,9 @@ class PhysicalMemory:
         """Unmap a slot. Translations that processors hold are theirs to flush."""
         del self._buffers[gpa, size]
         first, count = gpa // PAGE_SIZE, size // PAGE_SIZE
-        for page in np.flatnonzero(self.map[first : first + count] & CODE) + first:
+        for page in np.flatnonzero(self._map[first : first + count] & np.uint64(CODE)) + first:
             self._drop_code(int(page), 0, PAGE_SIZE)
-        self.map[first : first + count] = 0
+        self._map[first : first + count] = 0
 
     def hide(self, gpa: int, size: int) -> NDArray[np.uint64]:
         """Take memory out of sight: the words of the map with which `reveal` brings it back."""
@@ -112,7 +113,7 @@ class PhysicalMemory:
         page = gpa // PAGE_SIZE
         if page >= self.pages:
             return 0
-        base = int(self.map[page] & HOST)
+        base = self.map[page] & HOST
         return base + gpa % PAGE_SIZE if base else 0
 
     def read(self, gpa: int, count: int) -> bytes:
@@ -166,7 +167,7 @@ class PhysicalMemory:
         """Tell the decoders when bytes of a page that they hold are about to change."""
         if self.map[page] & CODE:
             lines = (2 << (offset + count - 1) // 64) - (1 << offset // 64)
-            if int(self.code_lines[page]) & lines:
+            if self.code_lines[page] & lines:
                 for listener in self.code_written:
                     listener(page)
 
@@ -189,10 +190,10 @@ class PhysicalMemory:
     def dirty(self, gpa: int, size: int) -> NDArray[np.bool_]:
         """Which pages of a range were written since they were last cleared, a bool a page."""
         first, count = gpa // PAGE_SIZE, size // PAGE_SIZE
-        flags: NDArray[np.bool_] = (self.map[first : first + count] & DIRTY) != 0
+        flags: NDArray[np.bool_] = (self._map[first : first + count] & np.uint64(DIRTY)) != 0
         return flags
 
     def clear_dirty(self, gpa: int, size: int) -> None:
         """Forget which pages of a range were written. Processors must flush their data TLBs."""
         first, count = gpa // PAGE_SIZE, size // PAGE_SIZE
-        self.map[first : first + count] &= ~DIRTY
+        self._map[first : first + count] &= ~np.uint64(DIRTY)
