@@ -91,16 +91,16 @@ class PhysicalMemory:
     def hide(self, gpa: int, size: int) -> NDArray[np.uint64]:
         """Take memory out of sight: the words of the map with which `reveal` brings it back."""
         first, count = gpa // PAGE_SIZE, size // PAGE_SIZE
-        for page in np.flatnonzero(self.map[first : first + count] & CODE) + first:
+        for page in np.flatnonzero(self._map[first : first + count] & np.uint64(CODE)) + first:
             self._drop_code(int(page), 0, PAGE_SIZE)
-        words = self.map[first : first + count].copy()
-        self.map[first : first + count] = 0
+        words = self._map[first : first + count].copy()
+        self._map[first : first + count] = 0
         return words
 
     def reveal(self, gpa: int, words: NDArray[np.uint64]) -> None:
         """Bring back what `hide` took out of sight."""
         first = gpa // PAGE_SIZE
-        self.map[first : first + words.size] = words
+        self._map[first : first + words.size] = words
 
     def add_device(self, gpa: int, size: int, device: Device) -> None:
         """Let `device` answer in a window; it must not overlap memory."""
