@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ENTRY: Final = struct.Struct("<IIQ")
 SMM_ONLY: Final = frozenset((0x9B, 0x9E))  # IA32_SMM_MONITOR_CTL, IA32_SMBASE
 UNLOADABLE: Final = frozenset((0x79, 0x8B))  # IA32_BIOS_UPDT_TRIG, IA32_BIOS_SIGN_ID
+LONGEST: Final = 512  # what IA32_VMX_MISC bits 27:25 recommend; an entry beyond it fails
 UNSTORABLE: Final = frozenset((0x9E,))
 
 
@@ -60,7 +61,7 @@ def entries(cpu: Cpu, address: int, count: int) -> list[tuple[int, int, int]]:
 def load_area(cpu: Cpu, address: int, count: int) -> int:
     """Load MSRs from an area; 0, or the number of the entry that failed, the first being 1."""
     for number, (index, reserved, value) in enumerate(entries(cpu, address, count), 1):
-        if not load_checks().pass_entry(index, reserved, value):
+        if number > LONGEST or not load_checks().pass_entry(index, reserved, value):
             return number
         try:
             write_msr(cpu, index, value)
@@ -72,7 +73,7 @@ def load_area(cpu: Cpu, address: int, count: int) -> int:
 def store_area(cpu: Cpu, address: int, count: int) -> int:
     """Store MSRs to an area; 0, or the number of the entry that failed."""
     for number, (index, reserved, _) in enumerate(entries(cpu, address, count), 1):
-        if reserved or index in X2APIC or index in UNSTORABLE:
+        if number > LONGEST or reserved or index in X2APIC or index in UNSTORABLE:
             return number
         try:
             value = read_msr(cpu, index)
