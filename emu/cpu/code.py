@@ -64,6 +64,10 @@ class Extent(NamedTuple):
         return (self.key & KEY_GPA) // PAGE_SIZE
 
 
+Derived = tuple[tuple[Mode, Mode], tuple[int, int], int]
+"""Modes at CPL 0 and 3, their slots, and the slot of the mode in force."""
+
+
 class CodeCache:
     """The decoded code of one machine, shared by its processors."""
 
@@ -86,6 +90,7 @@ class CodeCache:
             int, Instruction | Breakpoint
         ] = {}  # by record, of what Python runs
         self.modes: dict[Mode, int] = {}
+        self.derived: dict[tuple[int, int, int, frozenset[str]], Derived] = {}  # see Cpu.refresh
         self.cpus: list[Cpu] = []
         self.breakpoints: set[int] = set()  # low 12 bits of RIPs where `Breakpoint` is placed
         self.regions = Regions(self) if translate else None
@@ -113,6 +118,7 @@ class CodeCache:
         self.extents.clear()
         self.instructions.clear()
         self.modes.clear()
+        self.derived.clear()
         self.table[:] = NO_KEY
         self.used = 0
         if self.regions is not None:

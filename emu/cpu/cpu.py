@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu.cpu import access, branch_records, debug, program
-from emu.cpu.code import CodeCache, Mode
+from emu.cpu.code import CodeCache, Derived, Mode
 from emu.cpu.derive import MODE_BITS, MODE_USER, MODE_VECTORS, MODE_VM86
 from emu.cpu.environment import Environment
 from emu.cpu.errors import Fault, GuestExit, TripleFault
-from emu.cpu.flags import RESERVED_ONE, RF, TF, set_status_flags, status_flags
+from emu.cpu.flags import RESERVED_ONE, RF, TF, set_status_flags, status_word
 from emu.cpu.linear import LinearMemory
 from emu.cpu.models import MODELS, Model
 from emu.cpu.paging import (
@@ -134,6 +134,9 @@ class Cpu(LinearMemory, PendingEvents):
         self._fetch_frame, self._derive = call("fetch_frame", 2), call("derive", 2)
         self._forget, self._forget_jumps = call("forget_translations", 2), call("forget_jumps", 1)
         self._deliver = call("deliver", 6)
+        self.load_registers, self.save_registers = (
+            call(name, 4) for name in ("load_registers", "save_registers")
+        )
         state.trapped_frame = WORD
         self.reset()
 
@@ -222,7 +225,9 @@ class Cpu(LinearMemory, PendingEvents):
     @property
     def rflags(self) -> int:
         """RFLAGS with the status flags computed."""
-        return int(self.state.rflags | status_flags(self.state) | RESERVED_ONE)
+        state = self.state
+        status = status_word(state.flag_result, state.flag_carries)
+        return int(state.rflags | status | RESERVED_ONE)
 
     @rflags.setter
     def rflags(self, value: int) -> None:
@@ -249,6 +254,18 @@ class Cpu(LinearMemory, PendingEvents):
         word = self._derive(state.address, self.tlb_context)
         limit = 0 if word & 64 else state.segment_limit[CS]
         trapped = NOTHING if self.guest is None else self.guest.trapped | ASKED
+        known = self.code.derived.get((word, limit, self.space, trapped))
+        if known is None:
+            known = self.make_modes(word, limit, trapped)
+        self.modes, slots, slot = known
+        state.mode_slots[0], state.mode_slots[1] = slots
+        state.mode_slot = slot
+        state.mode_tag = slot << MODE_TAG_SHIFT & WORD
+        state.guest_mode = int(self.guest is not None)
+        self.mode_lost = False
+
+    def make_modes(self, word: int, limit: int, trapped: frozenset[str]) -> Derived:
+        """The modes at CPL 0 and 3 and their slots, kept with the code that they tell apart."""
         mode = Mode(
             word & MODE_BITS,
             bool(word & MODE_USER),
@@ -258,16 +275,13 @@ class Cpu(LinearMemory, PendingEvents):
             self.space,
             trapped,
         )
-        self.modes = (mode, mode)
+        modes = mode, mode
         if mode.bits == 64:
-            self.modes = mode._replace(user=False), mode._replace(user=True)
-        for level, one in enumerate(self.modes):
-            state.mode_slots[level] = self.code.mode_slot(one)
-        slot = self.code.mode_slot(mode)
-        state.mode_slot = slot
-        state.mode_tag = slot << MODE_TAG_SHIFT & WORD
-        state.guest_mode = int(self.guest is not None)
-        self.mode_lost = False
+            modes = mode._replace(user=False), mode._replace(user=True)
+        slots = self.code.mode_slot(modes[0]), self.code.mode_slot(modes[1])
+        known = modes, slots, self.code.mode_slot(mode)
+        self.code.derived[word, limit, self.space, trapped] = known
+        return known
 
     @property
     def mode(self) -> Mode:

@@ -147,6 +147,19 @@ def status_flags(cpu: Any) -> int:
     )
 
 
+def status_word(result: int, carries: int) -> int:
+    """`status_flags` of the two words that keep them, for plain Python in a hurry."""
+    carry = carries >> 63
+    return (
+        carry
+        | ((result & 0xFF).bit_count() & 1 ^ 1 ^ carries & 1) << 2
+        | (carries >> 3 & 1) << 4
+        | (result == 0) << 6
+        | (result >> 63 ^ carries >> 1 & 1) << 7
+        | (carry ^ carries >> 62 & 1) << 11
+    )
+
+
 @restricted
 def set_status_flags(cpu: Any, flags: int) -> None:
     """Take CF PF AF ZF SF OF from their places in `flags`."""

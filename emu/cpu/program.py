@@ -89,10 +89,10 @@ def source_digest() -> str:
 
 def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Compile what is not in the cache; return the manifest: objects and tables."""
+    from emu.cpu import derive, transfer  # noqa: PLC0415
     from emu.cpu.compiler.unit import Unit, shared_unit  # noqa: PLC0415
     from emu.cpu.compiler.words import Restricted  # noqa: PLC0415
     from emu.cpu.delivery import deliver, take_fault  # noqa: PLC0415
-    from emu.cpu.derive import CALLED  # noqa: PLC0415
     from emu.cpu.dispatch import ENTRY_IR, jump  # noqa: PLC0415
     from emu.cpu.insns.rows import handlers  # noqa: PLC0415
     from emu.cpu.state import CPU, UOP  # noqa: PLC0415
@@ -102,7 +102,7 @@ def build(progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     names: list[str] = []
     jobs: list[Future[str]] = []
     # what Python and the entries call themselves
-    seeds: tuple[Any, ...] = (jump, take_fault, deliver, *CALLED)
+    seeds: tuple[Any, ...] = (jump, take_fault, deliver, *derive.CALLED, *transfer.CALLED)
     calls: dict[str, Restricted] = {seed.name: seed for seed in seeds}
     done = 0
 

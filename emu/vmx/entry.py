@@ -118,7 +118,7 @@ def load_guest(vmx: Vmx) -> None:
     """Load registers and MSRs of the guest. SDM Vol. 3, Loading Guest State."""
     cpu, fields = vmx.cpu, vmx.fields
     state, controls = cpu.state, fields[ENTRY_CONTROLS]
-    GUEST_TRANSFER.load(vmx.words, cpu.block)
+    GUEST_TRANSFER.load(vmx)
     state.cr0 = fields[CR0] & ~CR0_KEPT | int(state.cr0) & CR0_KEPT | CR0_ET
     state.cr4 = fields[CR4]
     load_efer(vmx, controls)
@@ -132,7 +132,7 @@ def load_guest(vmx: Vmx) -> None:
     state.cpl = 3 if flags & VM else int(state.segment_rights[SS]) >> 5 & 3
     if uses_pae(vmx):
         if vmx.enables(P2.ENABLE_EPT):
-            PDPTE_TRANSFER.load(vmx.words, cpu.block)
+            PDPTE_TRANSFER.load(vmx)
         else:
             for i in range(4):
                 state.pdpte[i] = vmx.fields[vmx.checks.index(f"PDPTE{i}")]

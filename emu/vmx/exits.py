@@ -142,7 +142,7 @@ def save_guest(vmx: Vmx, record: Record) -> None:
     """Save the guest's state. SDM Vol. 3, Saving Guest State."""
     cpu, fields = vmx.cpu, vmx.fields
     state, controls = cpu.state, fields[EXIT_CONTROLS]
-    GUEST_TRANSFER.save(vmx.words, cpu.block)
+    GUEST_TRANSFER.save(vmx)
     fields[SS_RIGHTS] = fields[SS_RIGHTS] & ~0x60 | int(state.cpl) << 5
     fields[CR0], fields[CR4] = int(state.cr0), int(state.cr4)
     flags = cpu.rflags
@@ -160,7 +160,7 @@ def save_guest(vmx: Vmx, record: Record) -> None:
         long = ENTRY.IA32E_MODE_GUEST if state.efer & EFER_LMA else 0
         fields[ENTRY_CONTROLS] = fields[ENTRY_CONTROLS] & ~ENTRY.IA32E_MODE_GUEST | long
     if vmx.enables(P2.ENABLE_EPT) and pae_paging(cpu.state):
-        PDPTE_TRANSFER.save(vmx.words, cpu.block)
+        PDPTE_TRANSFER.save(vmx)
     save_non_register(vmx)
 
 
@@ -214,7 +214,7 @@ def load_host(vmx: Vmx) -> None:
     long = bool(controls & EXIT.HOST_ADDRESS_SPACE_SIZE)
     if not long and state.efer & EFER_LMA and state.rip >> 32:
         abort(vmx, VmxAbort.HOST_NOT_64_BIT)
-    HOST_TRANSFER.load(vmx.words, cpu.block)
+    HOST_TRANSFER.load(vmx)
     state.cr0 = vmx["HOST_CR0"] & ~CR0_KEPT | int(state.cr0) & CR0_KEPT
     cr4 = vmx["HOST_CR4"]
     state.cr4 = cr4 | CR4_PAE if long else cr4 & ~CR4_PCIDE

@@ -74,6 +74,7 @@ class Vmx(Extension):
         checks = self.checks = region.checks()
         self.msrs = capability_msrs(cpu.model.features, cr4_bits(cpu))
         self.words = checks.vocabulary.words()
+        self.words_at: int = self.words.ctypes.data
         self.fields: memoryview[int] = self.words.data
         self.met = np.zeros(1, np.int64)
         self.supported = frozenset(

@@ -7,13 +7,13 @@ RFLAGS) is done in `load` and `save`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from emu.cpu.transfer import compiled_rows
+from emu.vmx.region import INDEX
 
-from emu.cpu.state import CPU
-from emu.vmx.region import INDEX, Words
+if TYPE_CHECKING:
+    from emu.vmx.extension import Vmx
 
 SEGMENTS: Final = ("ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR")
 
@@ -68,23 +68,18 @@ class Transfer:
     """Copies between the words of a VMCS and the registers, all of a table at once."""
 
     def __init__(self, rows: Sequence[Copied]) -> None:
-        self.parts: list[tuple[Any, NDArray[np.int64], NDArray[np.int64]]] = []
-        for width, kind in ((8, np.uint64), (4, np.uint32), (2, np.uint16)):
-            own = [row for row in rows if CPU.places[row.register].width == width]
-            if own:
-                words = np.array([INDEX[row.field] for row in own], np.int64)
-                places = [CPU.places[row.register].offset // width + row.element for row in own]
-                self.parts.append((kind, words, np.array(places, np.int64)))
+        self.rows = compiled_rows((INDEX[row.field], row.register, row.element) for row in rows)
+        self.place, self.count = self.rows.ctypes.data, len(rows)
 
-    def load(self, words: Words, block: NDArray[np.uint8]) -> None:
+    def load(self, vmx: Vmx) -> None:
         """Registers from fields."""
-        for kind, indices, places in self.parts:
-            block.view(kind)[places] = words[indices]
+        cpu = vmx.cpu
+        cpu.load_registers(cpu.state.address, self.place, self.count, vmx.words_at)
 
-    def save(self, words: Words, block: NDArray[np.uint8]) -> None:
+    def save(self, vmx: Vmx) -> None:
         """Fields from registers."""
-        for kind, indices, places in self.parts:
-            words[indices] = block.view(kind)[places]
+        cpu = vmx.cpu
+        cpu.save_registers(cpu.state.address, self.place, self.count, vmx.words_at)
 
 
 GUEST_TRANSFER: Final = Transfer(GUEST)
