@@ -16,6 +16,7 @@ from emu.guests import find
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
     from emu.cpu.models import Model
+    from emu.kvm import Kvm
     from emu.machine.board import Board
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -33,11 +34,13 @@ class Machine(NamedTuple):
     memory: str
     append: str
     initrd: str | None
+    kernel: str | None = None
 
 
 OPTIONS = (
     click.argument("image"),
     click.option("--bare", is_flag=True, help="On the bare machine, without a simulated KVM."),
+    click.option("--kernel", default=None, help="Under the simulated KVM of this release."),
     click.option(
         "--cpu",
         default=None,
@@ -94,6 +97,21 @@ def model_of(name: str) -> Model:
     return varied(model, changes) if changes else model
 
 
+def kvm_of(name: str, model: Model) -> Kvm:
+    """The KVM of the release `name` on a host with that processor, `nested` on; InputError."""
+    from emu.cli.output import kernel  # noqa: PLC0415
+    from emu.kvm import Kvm  # noqa: PLC0415
+    from emu.kvm.cpu_models import host_of  # noqa: PLC0415
+    from emu.kvm.host import ModuleParameters  # noqa: PLC0415
+    from emu.kvm.running.machine import HOSTS  # noqa: PLC0415
+
+    if model.name not in HOSTS:
+        known = ", ".join(HOSTS)
+        raise InputError(f"KVM runs on the processor models {known}, not on {model.name!r}")
+    release = kernel(name)
+    return Kvm(release, host_of(HOSTS[model.name], release, ModuleParameters(nested=True)))
+
+
 def assemble(
     machine: Machine, transmit: Callable[[bytes], None], processor: type[Cpu] | None = None
 ) -> Board:
@@ -102,8 +120,8 @@ def assemble(
     `transmit` gets what the guest writes to its serial port. `processor` is the class of the
     processors when they are to be observed.
     """
-    if not machine.bare:
-        raise InputError("only --bare runs images: without it a simulated KVM would be needed")
+    if machine.bare == (machine.kernel is not None):
+        raise InputError("--bare or --kernel RELEASE: one of them says what the image runs on")
     from emu.cpu import program  # noqa: PLC0415
     from emu.cpu.cpu import Cpu  # noqa: PLC0415
     from emu.machine.board import Board  # noqa: PLC0415
@@ -116,7 +134,13 @@ def assemble(
     initrd = read_file(machine.initrd) if machine.initrd else b""
     if not program.is_compiled():
         click.echo("nestling: compiling the processor for this machine, once", err=True)
-    cores = Cores(model, processor or Cpu)
+    cores: Cores
+    if machine.kernel is None:
+        cores = Cores(model, processor or Cpu)
+    else:
+        from emu.kvm.running.machine import KvmCores  # noqa: PLC0415
+
+        cores = KvmCores(kvm_of(machine.kernel, model), model, processor or Cpu)
     config = BoardConfig(processors=machine.smp, memory=memory, apic=cores.apic())
     try:
         board = Board(config, cores, transmit=transmit)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from emu.cli.console import Console, Terminated
-from emu.cli.machine import Machine, assemble, machine_options
+from emu.cli.machine import Machine, assemble, kvm_of, machine_options
 from emu.cli.output import writable
 from emu.cli.run_trace import Trace
 from emu.errors import InputError
@@ -171,11 +171,30 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Instructions, memory accesses, or events; can be given again.",
         ),
         click.option(
+            "--move-to",
+            metavar="RELEASE",
+            help="With --kernel: move the guest to this kernel at --at-exit.",
+        ),
+        click.option(
+            "--at-exit", type=click.IntRange(1), help="After so many exits to the first kernel."
+        ),
+        click.option(
             "--max-instructions", default=None, type=click.IntRange(0), help="Stop after so many."
         ),
     ):
         command = option(command)
     return command
+
+
+def move(board: Board, described: Machine, kernel: str, at_exit: int | None) -> None:
+    """Run to an exit, and give the guest to another kernel; raises InputError, KvmError."""
+    if described.kernel is None or at_exit is None or described.smp > 1:
+        raise InputError("--move-to needs --kernel, --at-exit and a single processor")
+    from emu.migration.running import move_to, run_to_exit  # noqa: PLC0415
+
+    core = run_to_exit(board, at_exit)
+    move_to(core, kvm_of(kernel, core.model))
+    click.echo(f"nestling: at exit {at_exit}: from {described.kernel} to {kernel}", err=True)
 
 
 @click.command()
@@ -186,6 +205,8 @@ def run(
     json_file: str | None,
     kinds: tuple[str, ...],
     trace_file: str | None,
+    move_to: str | None,
+    at_exit: int | None,
     **machine: Any,
 ) -> int:
     """Boot IMAGE (Multiboot, ELF or Linux, or a guest that ships) and show its serial port.
@@ -203,6 +224,8 @@ def run(
     board = assemble(described, output, trace.processor())
     trace.attach(board)
     try:
+        if move_to is not None:
+            move(board, described, move_to, at_exit)
         ended = execute(board, described.image, max_instructions)
     finally:
         trace.close()

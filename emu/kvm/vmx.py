@@ -539,23 +539,23 @@ class Vmx(VendorOperations):
         self.msrs.set(index, value, self.nested.vmxon, current)
         self._template = None
 
-    def load_msr_list(self, gpa: int, count: int) -> bool:
-        """Load MSRs from a list of L1's; False where an entry cannot be loaded.
+    def load_msr_list(self, gpa: int, count: int) -> int:
+        """Load MSRs from a list of L1's: the number, from 1, of an entry that cannot be; else 0.
 
         Source: arch/x86/kvm/vmx/nested.c: nested_vmx_load_msr.
         """
         for i in range(count):
             entry = self.vcpu.memory.read(gpa + 16 * i, 16)
             if entry is None:
-                return False
+                return i + 1
             index = int.from_bytes(entry[:4], "little")
             reserved = int.from_bytes(entry[4:8], "little")
             never = (MSR_FS_BASE, MSR_GS_BASE, MSR_SMM_MONITOR_CTL, MSR_UCODE_REV, MSR_FEAT_CTL)
             if reserved or index in never or 0x800 <= index < 0x900 or FIRST <= index <= LAST:
-                return False
+                return i + 1
             if self.vcpu.set_msrs([(index, int.from_bytes(entry[8:], "little"))]) != 1:
-                return False
-        return True
+                return i + 1
+        return 0
 
     @property
     def debugctl_reserved(self) -> int:

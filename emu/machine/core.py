@@ -52,7 +52,7 @@ class Core(Environment):
         code: CodeCache,
         processor: type[Cpu] = Cpu,
     ) -> None:
-        self.board, self.index = board, index
+        self.board, self.index, self.model = board, index, model
         self.cpu = processor(board.memory, code, model, self)
         self.cpu.extension = extension_of(self.cpu)
         self.cpu.acknowledge = self.acknowledge
@@ -261,9 +261,13 @@ class Cores:
 
     def __call__(self, board: Board, index: int) -> Core:
         """The processor `index` of `board`."""
+        return Core(board, index, self.model, self.code_of(board), self.processor)
+
+    def code_of(self, board: Board) -> CodeCache:
+        """The decoded code that the processors of `board` share."""
         if self.code is None or self.code.memory is not board.memory:
             self.code = CodeCache(board.memory, self.translate)
-        return Core(board, index, self.model, self.code, self.processor)
+        return self.code
 
     def apic(self) -> ApicModel:
         """The local APIC that goes with the model."""

@@ -33,6 +33,10 @@ class MemorySlot:
             self._data = np.zeros(self.size, np.uint8)
         return self._data
 
+    def use(self, data: NDArray[np.uint8]) -> None:
+        """Let `data`, as many bytes as the slot has, be what the guest finds there."""
+        self._data = data
+
     def read(self, gpa: int, size: int) -> bytes:
         """`size` bytes at `gpa`, all of which are inside the slot."""
         if self._data is None:

@@ -106,6 +106,10 @@ class PhysicalMemory:
         """Let `device` answer in a window; it must not overlap memory."""
         self.windows.append(Window(gpa, size, device))
 
+    def ram(self) -> tuple[tuple[int, NDArray[np.uint8]], ...]:
+        """Where memory is mapped, and the bytes there, in the order in which it was mapped."""
+        return tuple((gpa, array) for (gpa, _), array in self._buffers.items())
+
     # plain access
 
     def host(self, gpa: int) -> int:

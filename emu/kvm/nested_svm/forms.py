@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from emu.releases.schema import Release
 from vmcs.nested_state import VMCB12_OFFSET
 from vmcs.svm.kvm_forms import GROUPS, LEGALIZED, Legalized, spans_of
-from vmcs.svm.vmcb import SAVE_OFFSET, member
+from vmcs.svm.vmcb import SAVE_OFFSET, VMCB_SIZE, member
 
 ALL64: Final = 0xFFFF_FFFF_FFFF_FFFF
 WORDS: Final = {1: Struct("<B"), 2: Struct("<H"), 4: Struct("<I"), 8: Struct("<Q")}
@@ -68,8 +68,10 @@ class Forms:
     """
 
     def __init__(self, carried: Carried, supported: frozenset[str]) -> None:
-        names, legalized, size = sorted(carried.control), carried.legalized, carried.save_bytes
-        self.cached = _slices(names, supported)
+        names, legalized = sorted(carried.control), carried.legalized
+        # a kernel without the ioctls runs L2 all the same, from all that vmcb12 holds
+        size = carried.save_bytes or VMCB_SIZE - SAVE_OFFSET
+        self.cached = _slices(names, supported) or (slice(SAVE_OFFSET),)
         self.emitted = _slices([name for name in names if GROUPS[name].emitted], supported)
         self.loaded = _slices(sorted(carried.save), supported)
         self.save_area = slice(SAVE_OFFSET, SAVE_OFFSET + size)

@@ -155,7 +155,7 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
     given = len(state)
     state = _whole(state)
     record = np.frombuffer(state, np.uint8)
-    words, varying = _words(vmx, state, given)
+    words, varying = program_words(vmx, state, given)
     was_in_l2 = vmx.nested.guest_mode
     stop = program.walk_record(record, words)
     effects = program.effect_bits
@@ -164,7 +164,7 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
             EFFECTS[row.name](vmx, state)
             if was_in_l2 and row.name == "leave_nested":
                 # L1's registers and guest memory may be others now: the rest sees those.
-                again, now = _words(vmx, state, given)
+                again, now = program_words(vmx, state, given)
                 if now != varying:
                     words = again
                     stop = program.walk_record(record, words)
@@ -190,7 +190,7 @@ def set_nested_state(vmx: Vmx, state: memoryview) -> int:
 def prepared(vmx: Vmx, state: memoryview) -> PreparedWalk:
     """The program, the record and the words with which SET would walk `state` now."""
     whole = _whole(state)
-    words, _ = _words(vmx, whole, len(state))
+    words, _ = program_words(vmx, whole, len(state))
     return PreparedWalk(set_program(vmx.release), np.frombuffer(whole, np.uint8), words)
 
 
@@ -205,7 +205,7 @@ def _word(state: memoryview, offset: int, width: int) -> int:
     return int.from_bytes(state[offset : offset + width], "little")
 
 
-def _words(vmx: Vmx, state: memoryview, given: int) -> tuple[Words, tuple[int, ...]]:
+def program_words(vmx: Vmx, state: memoryview, given: int) -> tuple[Words, tuple[int, ...]]:
     """The program's words but those of the blob; and the values, in the order of `VARYING`."""
     vcpu, nested = vmx.vcpu, vmx.nested
     memory = vcpu.memory

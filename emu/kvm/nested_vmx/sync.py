@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.kvm.control_registers import EFER
 from emu.kvm.nested_vmx.enter import EXIT, PIN, load_dr7, secondary_controls
@@ -18,6 +18,12 @@ ENTRY: Final = "VM_ENTRY_CONTROLS"
 LAUNCH_STATE_AT: Final = 8
 ACTIVE, HLT, WAIT_FOR_SIPI = 0, 1, 3
 MP_RUNNABLE, MP_INIT_RECEIVED, MP_HALTED = 0, 2, 3
+
+# SDM, "Format of the VM-Exit Interruption-Information Field".
+VALID, DELIVER_CODE, VECTOR = 1 << 31, 1 << 11, 0xFF
+NMI, HARDWARE_EXCEPTION, SOFTWARE_INTERRUPT, SOFTWARE_EXCEPTION = (n << 8 for n in (2, 3, 4, 6))
+NMI_VECTOR, DOUBLE_FAULT, SOFTWARE_EXCEPTIONS = 2, 8, (3, 4)
+TRIPLE_FAULT, ENTRY_FAILURE = 2, 1 << 31
 
 # Access rights that a VM exit loads (SDM, "Loading Host Segment and Descriptor-Table Registers").
 HOST_CODE_64, HOST_CODE_32, HOST_DATA, HOST_TASK, UNUSABLE = 0xA09B, 0xC09B, 0xC093, 0x8B, 1 << 16
@@ -135,27 +141,68 @@ def leave_nested(vmx: Vmx) -> None:
     nested.drop_regions()
 
 
-def exit_to_l1(vmx: Vmx, reason: int, qualification: int) -> None:
+class ExitInformation(NamedTuple):
+    """What vmcs12 tells of an exit: basic information, the event that caused it.
+
+    `event_length` is that of the instruction whose software event was being delivered.
+    """
+
+    reason: int
+    qualification: int
+    interruption: int = 0
+    event_length: int = 0
+
+
+def exit_to_l1(
+    vmx: Vmx, reason: int, qualification: int, interruption: int = 0, event_length: int = 0
+) -> None:
     """A VM exit from L2 that L1 sees (nested.c: nested_vmx_vmexit, prepare_vmcs12)."""
-    leave_l2(vmx, (reason, qualification))
+    leave_l2(vmx, ExitInformation(reason, qualification, interruption, event_length))
     if vmx.shadows_vmcs:
         vmx.nested.owes_vmcs12_to_shadow = True
 
 
-def _record_exit(vmx: Vmx, reason: int, qualification: int) -> None:
+def _record_exit(vmx: Vmx, told: ExitInformation) -> None:
     vmcs12, vmcs02 = vmx.nested.vmcs12, vmx.nested.vmcs02
-    vmcs12["VM_EXIT_REASON"] = reason
-    vmcs12["EXIT_QUALIFICATION"] = qualification
+    vmcs12["VM_EXIT_REASON"] = told.reason
+    vmcs12["EXIT_QUALIFICATION"] = told.qualification
+    if told.reason & ENTRY_FAILURE:
+        return
     vmcs12.view[LAUNCH_STATE_AT : LAUNCH_STATE_AT + 4] = b"\x01\0\0\0"
-    vmcs12["VM_ENTRY_INTR_INFO_FIELD"] &= ~(1 << 31)
-    vmcs12["IDT_VECTORING_INFO_FIELD"] = 0
-    vmcs12["VM_EXIT_INTR_INFO"] = 0
+    vmcs12["VM_ENTRY_INTR_INFO_FIELD"] &= ~VALID
+    vmcs12["VM_EXIT_INTR_INFO"] = told.interruption
     vmcs12["VM_EXIT_INSTRUCTION_LEN"] = vmcs02["VM_EXIT_INSTRUCTION_LEN"]
     vmcs12["VMX_INSTRUCTION_INFO"] = vmcs02["VMX_INSTRUCTION_INFO"]
+    _record_delivery(vmx, told)
 
 
-def leave_l2(vmx: Vmx, exit_information: tuple[int, int] | None = None) -> None:
-    """From L2 to L1, without an exit that L1 sees where there is no `exit_information`.
+def _record_delivery(vmx: Vmx, told: ExitInformation) -> None:
+    """The event that L0 or L1 was giving L2 (nested.c: vmcs12_save_pending_event)."""
+    vmcs12, events = vmx.nested.vmcs12, vmx.vcpu.events
+    double_fault = told.interruption & VALID and told.interruption & VECTOR == DOUBLE_FAULT
+    info = 0
+    if told.reason & 0xFFFF == TRIPLE_FAULT or double_fault:
+        pass
+    elif events.exception_injected:
+        soft = events.exception_nr in SOFTWARE_EXCEPTIONS
+        info = VALID | events.exception_nr | (SOFTWARE_EXCEPTION if soft else HARDWARE_EXCEPTION)
+        if soft:
+            vmcs12["VM_EXIT_INSTRUCTION_LEN"] = told.event_length
+        if events.exception_has_error_code:
+            info |= DELIVER_CODE
+            vmcs12["IDT_VECTORING_ERROR_CODE"] = events.exception_error_code
+    elif events.nmi_injected:
+        info = VALID | NMI | NMI_VECTOR
+    elif events.interrupt_injected:
+        info = VALID | events.interrupt_nr
+        if events.interrupt_soft:
+            info |= SOFTWARE_INTERRUPT
+            vmcs12["VM_ENTRY_INSTRUCTION_LEN"] = told.event_length
+    vmcs12["IDT_VECTORING_INFO_FIELD"] = info
+
+
+def leave_l2(vmx: Vmx, told: ExitInformation | None = None) -> None:
+    """From L2 to L1; without `told`, no exit that L1 sees.
 
     Source: arch/x86/kvm/vmx/nested.c: nested_vmx_vmexit.
     """
@@ -166,8 +213,8 @@ def leave_l2(vmx: Vmx, exit_information: tuple[int, int] | None = None) -> None:
         nested.pages_requested = False
     nested.guest_mode = nested.timer_runs = False
     sync_vmcs12(vmx)
-    if exit_information is not None:
-        _record_exit(vmx, *exit_information)
+    if told is not None:
+        _record_exit(vmx, told)
     flush_shadow_vmcs12(vmx)
     vcpu.drop_injected_events()
     vmx.switch_to(vmx.vmcs01)
@@ -228,7 +275,7 @@ def load_host_state(vmx: Vmx) -> None:
         vmx.load_segment("LDTR", 0, 0, 0, UNUSABLE)
     load_dr7(vmx, 0x400)
     vmcs01["GUEST_IA32_DEBUGCTL"] = 0
-    if not vmx.load_msr_list(vmcs12["VM_EXIT_MSR_LOAD_ADDR"], vmcs12["VM_EXIT_MSR_LOAD_COUNT"]):
+    if vmx.load_msr_list(vmcs12["VM_EXIT_MSR_LOAD_ADDR"], vmcs12["VM_EXIT_MSR_LOAD_COUNT"]):
         vmx.abort()
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from emu.kvm.nested_vmx.rules import RULE, SET_PROGRAM
 from emu.kvm.nested_vmx.set import EFFECTS, set_program
-from emu.kvm.nested_vmx.set import _words as environment
+from emu.kvm.nested_vmx.set import program_words as environment
 from emu.kvm.nested_vmx.words import BLOB_WORDS, KVM_WORDS, NAMES, WHOLE_SIZE
 from emu.releases import RELEASES
 from tests.emu.kvm.vmx_support import MEMORY, VMX_RELEASES, base_blob, get, make_vcpu, outcome, put
