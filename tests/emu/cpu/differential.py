@@ -63,6 +63,7 @@ class Rig:
         self.data_base = self.data if real else 0
         self.stack_base = self.stack if real else 0
         self.count = 16 if bits == 64 else 8
+        self.loaded = self.loaded_there = b""  # the code that either processor has
         self.mask = WORD if bits == 64 else 0xFFFFFFFF
         self.uc = self.new_unicorn()
         for seg, name in enumerate(("ES", "CS", "SS", "DS", "FS", "GS")):
@@ -150,7 +151,9 @@ class Rig:
         cpu = self.cpu
         state = cpu.state
         memory = cpu.memory
-        memory.load(self.code, case.code + b"\x90" * 4)
+        if self.loaded != case.code:
+            memory.load(self.code, case.code + b"\x90" * 4)
+            self.loaded = case.code
         memory.load(self.data, case.data)
         memory.load(self.stack, case.data)
         for number, value in enumerate(case.registers):
@@ -178,14 +181,16 @@ class Rig:
 
     def theirs(self, case: Case) -> Outcome:
         uc = self.uc
-        uc.mem_write(self.code, case.code + b"\x90" * 4)
+        if self.loaded_there != case.code:
+            uc.mem_write(self.code, case.code + b"\x90" * 4)
+            uc.ctl_remove_cache(self.code, self.code + 16)
+            self.loaded_there = case.code
         uc.mem_write(self.data, case.data)
         uc.mem_write(self.stack, case.data)
         for const, value in zip(GPR_CONST[self.bits], case.registers, strict=False):
             uc.reg_write(const, value)
         uc.reg_write(x86_const.UC_X86_REG_EFLAGS, case.flags)
         self.interrupts.clear()
-        uc.ctl_remove_cache(self.code, self.code + 16)
         fault = -1
         try:
             uc.emu_start(self.code, self.code + len(case.code), count=0 if is_rep(case) else 1)

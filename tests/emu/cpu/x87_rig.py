@@ -1,4 +1,4 @@
-"""x87 instructions run by the processor here and by the host's."""
+"""x87 instructions run by the processor here, by the host's and by Unicorn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import random
 import struct
 from typing import NamedTuple
 
+import unicorn
 from iced_x86 import Code, Decoder, Instruction
+from unicorn import x86_const
 
 from emu.cpu.decode import MNEMONICS
 
@@ -213,6 +215,95 @@ class X87Rig:
         )
         state = X87State.of_image(after.fx)
         return X87Outcome(state, after.registers[0], after.flags, after.data)
+
+
+PUSHES = ("FLD", "FILD", "FBLD", "FXTRACT")
+EVERY_TAG = 0xFF
+
+
+def full_stack(case: X87Case) -> X87Case:
+    """The same with every exception masked, none noted, no stack fault: what Unicorn can tell."""
+    s = case.state
+    top = s.fsw >> 11 & 7
+    ftw = EVERY_TAG
+    if MNEMONICS[case.insn.mnemonic].startswith(PUSHES):
+        ftw &= ~(1 << (top - 1 & 7))
+    state = s._replace(fcw=0x37F | s.fcw & 0xC00, fsw=s.fsw & 0x3800, ftw=ftw)
+    return case._replace(state=state)
+
+
+class UnicornX87:
+    """Unicorn's FPU."""
+
+    def __init__(self) -> None:
+        self.uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        for base in (machines.CODE, machines.DATA):
+            self.uc.mem_map(base, 0x1000)
+
+    def run(self, case: X87Case) -> X87Outcome:
+        """Run a case of `full_stack`."""
+        uc, s = self.uc, case.state
+        uc.mem_write(machines.CODE, case.code + b"\x90" * 4)
+        uc.ctl_remove_cache(machines.CODE, machines.CODE + 16)
+        uc.mem_write(machines.DATA, case.data)
+        uc.reg_write(x86_const.UC_X86_REG_FPCW, s.fcw)
+        uc.reg_write(x86_const.UC_X86_REG_FPSW, s.fsw)
+        uc.reg_write(x86_const.UC_X86_REG_FPTAG, 0)
+        for i, (e, m) in enumerate(s.stack):
+            uc.reg_write(x86_const.UC_X86_REG_FP0 + ((s.fsw >> 11) + i & 7), (m, e))
+        uc.reg_write(x86_const.UC_X86_REG_RAX, 0x1234567812345678)
+        uc.reg_write(x86_const.UC_X86_REG_RBX, machines.DATA)
+        uc.reg_write(x86_const.UC_X86_REG_EFLAGS, case.flags | 2)
+        uc.emu_start(machines.CODE, machines.CODE + len(case.code), count=1)
+        fsw = uc.reg_read(x86_const.UC_X86_REG_FPSW)
+        stack = []
+        for i in range(8):
+            m, e = uc.reg_read(x86_const.UC_X86_REG_FP0 + ((fsw >> 11) + i & 7))
+            stack.append((e, m))
+        return X87Outcome(
+            X87State(s.fcw, fsw, EVERY_TAG, tuple(stack)),
+            uc.reg_read(x86_const.UC_X86_REG_RAX),
+            uc.reg_read(x86_const.UC_X86_REG_EFLAGS) & STATUS,
+            bytes(uc.mem_read(machines.DATA, BYTES)),
+        )
+
+
+# where Unicorn errs, and the page of SDM Vol. 2 that says so; processors agree with the page
+UNICORN_ERRS = {
+    "FCOMI": "FCOMI: OF, SF and AF are cleared",
+    "FCOMIP": "FCOMI: OF, SF and AF are cleared",
+    "FUCOMI": "FCOMI: OF, SF and AF are cleared",
+    "FUCOMIP": "FCOMI: OF, SF and AF are cleared",
+    "FLDPI": "FLDPI: the constant is rounded by RC",
+    "FLDL2T": "FLDL2T: the constant is rounded by RC",
+    "FLDL2E": "FLDL2E: the constant is rounded by RC",
+    "FLDLG2": "FLDLG2: the constant is rounded by RC",
+    "FLDLN2": "FLDLN2: the constant is rounded by RC",
+    "FPREM": "FPREM: the remainder is exact, whatever the exponents",
+    "FPREM1": "FPREM1: the remainder is exact, whatever the exponents",
+    "FSQRT": "FSQRT: the invalid operation sets IE, not C2",
+    "FSCALE": "FSCALE: infinity by minus infinity is the invalid operation",
+    "FBSTP": "FBSTP: what does not fit is the packed BCD integer indefinite; zero has its sign",
+    "FISTTP": "FISTTP: what does not fit is the integer indefinite",
+    "FXTRACT": "FXTRACT: a NaN gives two NaNs",
+    "FST": "FST: the upper bits of a NaN's payload are stored",
+    "FSTP": "FST: the upper bits of a NaN's payload are stored",
+}
+C0_C2_C3_TOP = 0x7D00
+
+
+def unicorn_differs(case: X87Case, ours: X87Outcome, theirs: X87Outcome) -> str:
+    """How Unicorn differs: registers, TOP, condition codes, flags, memory; "" when it agrees."""
+    found = []
+    top = ours.state.fsw >> 11
+    for i in range(8):
+        mine, other = ours.state.stack[i], theirs.state.stack[i]
+        if mine != other and ours.state.ftw >> (top + i & 7) & 1:
+            found.append(f"st{i} {mine[0]:04x}:{mine[1]:016x}, not {other[0]:04x}:{other[1]:016x}")
+    if (ours.state.fsw ^ theirs.state.fsw) & C0_C2_C3_TOP:
+        found.append(f"fsw {ours.state.fsw:x}, not {theirs.state.fsw:x}")
+    found += [n for n in ("rax", "flags", "data") if getattr(ours, n) != getattr(theirs, n)]
+    return "; ".join(found) if MNEMONICS[case.insn.mnemonic] not in UNICORN_ERRS else ""
 
 
 COMPARES = ("FCOM", "FUCOM", "FICOM", "FTST")
