@@ -106,10 +106,10 @@ class Rig:
         entry = int.from_bytes(self.memory.read(place, 8), "little")
         self.memory.write(place, (entry & ~clear | set_).to_bytes(8, "little"))
 
-    def run(self, guest=None, host="0f01d8f4", again=True):
+    def run(self, guest=None, host="0f01d8f4", gif=True):
         """VMRUN a guest of the given bytes, or on where it left; the exit code.
 
-        The host code is VMRUN, HLT where nothing else is given.
+        The host code is VMRUN, HLT where nothing else is given; it begins with `gif`.
         """
         state = self.state
         if guest is not None:
@@ -118,9 +118,10 @@ class Rig:
         self.memory.write(CODE, bytes.fromhex(host))
         state.rax, state.rip, state.rsp = VMCB, CODE, STACK
         self.cpu.halted = False
-        if again:
-            self.svm.set_gif(True)
+        self.svm.set_gif(gif)
         self.stop = self.cpu.run(STEPS)
+        while self.stop is Stop.YIELD:
+            self.stop = self.cpu.run(STEPS)
         return self.vmcb["exit_code"]
 
     @property
