@@ -100,6 +100,7 @@ class Cpu(LinearMemory, PendingEvents):
         self.held = 0  # of the budget, while a single step runs
         self.stopping = False
         self.yielding = False
+        self.paused_at = -1  # RIP of the last PAUSE
         self.idle = 0  # ticks that passed without an instruction
         self.excepted = False  # an exception was delivered, which takes a tick
         self.debug_causes = 0  # of #DB, held back by MOV SS

@@ -45,10 +45,11 @@ def hlt(cpu: Cpu, insn: Any) -> None:
 
 
 def pause(cpu: Cpu, insn: Any) -> None:
-    """PAUSE: a spin loop; another processor may have something better to do."""
+    """PAUSE: a hint. One that comes again at its address is a spin loop: others may go on."""
     ask(cpu, Intercept.PAUSE, insn)
     cpu.pass_time(cpu.environment.pause_ticks() - 1)
-    cpu.yielding = True
+    here = int(cpu.state.rip)
+    cpu.yielding, cpu.paused_at = here == cpu.paused_at, here
 
 
 def monitor(cpu: Cpu, insn: Any) -> None:
