@@ -155,7 +155,7 @@ def vector_name(vector: int) -> str:
     return f"#{Vector(vector).name}" if known else f"vector {vector:#x}"
 
 
-def event_text(event: Event) -> str:
+def event_text(event: Event, cr2: int) -> str:
     """An event in delivery, in words."""
     if event.kind == EventKind.EXTERNAL:
         return f"interrupt {event.vector:#x}"
@@ -166,8 +166,8 @@ def event_text(event: Event) -> str:
     parts = [vector_name(event.vector)]
     if event.error is not None:
         parts.append(f"error {event.error:#x}")
-    if event.payload is not None and event.vector == Vector.PF:
-        parts.append(f"CR2 {event.payload:#x}")
+    if event.vector == Vector.PF:
+        parts.append(f"CR2 {cr2:#x}")
     return " ".join(parts)
 
 
@@ -179,7 +179,7 @@ class EventTracer(Observer):
 
     def delivery(self, cpu: ObservedCpu, event: Event) -> None:
         """An event is delivered through the IDT."""
-        self.note(cpu, event_text(event))
+        self.note(cpu, event_text(event, int(cpu.state.cr2)))
 
     def control(self, cpu: ObservedCpu, name: str, old: int, new: int) -> None:
         """A control register, EFER or XCR0 has changed."""

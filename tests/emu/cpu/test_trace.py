@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from emu.cpu.errors import NotImplementedInstruction
+from emu.cpu.guest_mode import Event, EventKind
 from emu.cpu.observed import ObservedCpu, Observer
 from emu.cpu.trace import (
     Access,
@@ -14,6 +15,7 @@ from emu.cpu.trace import (
     EventTracer,
     Tracer,
     changes,
+    event_text,
     flag_changes,
     registers,
     vector_name,
@@ -107,6 +109,21 @@ def test_flags_and_vectors_have_names():
     assert ["#PF", "#GP", "vector 0x2", "vector 0x80"] == [
         vector_name(vector) for vector in (14, 13, 2, 0x80)
     ]
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Event(EventKind.HARDWARE, 14, 2), "#PF error 0x2 CR2 0x1234"),
+        (Event(EventKind.HARDWARE, 6), "#UD"),
+        (Event(EventKind.EXTERNAL, 0x24), "interrupt 0x24"),
+        (Event(EventKind.NMI, 2), "NMI"),
+        (Event(EventKind.SOFTWARE, 0x80), "INT 0x80"),
+        (Event(EventKind.SOFTWARE_EXCEPTION, 3), "#BP"),
+    ],
+)
+def test_events_are_told_in_words(event, text):
+    assert text == event_text(event, 0x1234)
 
 
 def test_a_processor_can_be_observed_and_left_alone_again():
