@@ -433,6 +433,8 @@ class Cpu(LinearMemory, PendingEvents):
         elif code == Exit.SYSTEM:
             self.system(self.code.instructions[state.exit_data])
         elif code == Exit.EXCEPTION:
+            if state.budget == 0:
+                return  # fetching what runs in the next slice, if nothing comes before it
             self.raised(Fault(state.exit_vector, state.exit_error, state.exit_address))
         elif code == Exit.BUDGET:
             if self.code.regions is not None:

@@ -177,9 +177,10 @@ def deliver(cpu: Any, vector: int, error: int, soft: int, flags: int, rip: int) 
 def take_fault(cpu: Any) -> int:
     """Deliver the fault that compiled code left with; 1 when it can go on at once.
 
-    As when plain Python delivers it, that takes a tick (`Cpu.pass_exception`).
+    As when plain Python delivers it, that takes a tick (`Cpu.pass_exception`), so that handlers
+    that only fault come to an end. Without one left it was the fetch of what no longer runs.
     """
-    if cpu.exit_code != Exit.EXCEPTION or cpu.guest_mode or cpu.event_pending:
+    if cpu.exit_code != Exit.EXCEPTION or cpu.guest_mode or cpu.event_pending or cpu.budget == 0:
         return 0
     vector = cpu.exit_vector
     error = cpu.exit_error
@@ -194,10 +195,9 @@ def take_fault(cpu: Any) -> int:
         return 0
     if vector == Vector.PF:
         cpu.cr2 = address
-    if cpu.budget:
-        cpu.budget -= 1
-        cpu.faults_taken += 1
-    return 1
+    cpu.budget -= 1
+    cpu.faults_taken += 1
+    return 1 if cpu.budget else 0
 
 
 @outlined
