@@ -70,6 +70,9 @@ class Stop(Enum):
 class Cpu(LinearMemory, PendingEvents):
     """A logical processor over `memory`; processors of one machine share `code`."""
 
+    asked = NOTHING
+    """Outside guest mode: instructions that plain Python runs although there are handlers."""
+
     def __init__(
         self,
         memory: PhysicalMemory,
@@ -254,7 +257,7 @@ class Cpu(LinearMemory, PendingEvents):
         state = self.state
         word = self._derive(state.address, self.tlb_context)
         limit = 0 if word & 64 else state.segment_limit[CS]
-        trapped = NOTHING if self.guest is None else self.guest.trapped | ASKED
+        trapped = self.asked if self.guest is None else self.guest.trapped | ASKED
         known = self.code.derived.get((word, limit, self.space, trapped))
         if known is None:
             known = self.make_modes(word, limit, trapped)
@@ -262,7 +265,7 @@ class Cpu(LinearMemory, PendingEvents):
         state.mode_slots[0], state.mode_slots[1] = slots
         state.mode_slot = slot
         state.mode_tag = slot << MODE_TAG_SHIFT & WORD
-        state.guest_mode = int(self.guest is not None)
+        state.guest_mode = int(self.guest is not None or bool(self.asked))
         self.mode_lost = False
 
     def make_modes(self, word: int, limit: int, trapped: frozenset[str]) -> Derived:

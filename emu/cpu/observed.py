@@ -11,7 +11,7 @@ from iced_x86 import Mnemonic
 
 from emu.cpu import access
 from emu.cpu.code import Breakpoint
-from emu.cpu.cpu import Cpu
+from emu.cpu.cpu import ASKED, NOTHING, Cpu
 from emu.cpu.environment import Environment
 from emu.cpu.paging import WRITE
 from emu.cpu.state import STRICT
@@ -111,6 +111,7 @@ class ObservedCpu(Cpu):
         watchers.pop(self.state.address, None)
         if observer.accesses:
             watchers[self.state.address] = self.accessed
+        self.asked = NOTHING if type(observer) is Observer else ASKED
         self.refresh()
 
     @property
@@ -132,6 +133,7 @@ class ObservedCpu(Cpu):
             super().step(plain)
             return
         self._stepping = True
+        self.look_at_accesses()
         observer.before(self)
         try:
             super().step(plain)
@@ -140,10 +142,20 @@ class ObservedCpu(Cpu):
             observer.after(self)
 
     def refresh(self) -> None:
-        """Let every access take the slow path when accesses are watched."""
+        """Derive what compiled code reads; every access takes the slow path when it is watched."""
         super().refresh()
+        self.look_at_accesses()
+
+    def look_at_accesses(self) -> None:
+        """Let data accesses miss the TLB when they are watched."""
         if self.observer.accesses:
             self.state.dtlb = self.state.dtlb_kinds[STRICT]
+
+    def deliver_compiled(self, vector: int, error: int | None, soft: bool, flags: int) -> bool:
+        """Deliver an event the usual way, unless its accesses are watched."""
+        if self.observer.accesses:
+            return False
+        return super().deliver_compiled(vector, error, soft, flags)
 
     def accessed(self, linear: int, count: int, writes: int) -> None:
         """A handler accesses memory."""

@@ -118,7 +118,7 @@ FIELDS = (
     Field("mode_tag"),  # mode slot << MODE_TAG_SHIFT, so that RIP ^ mode_tag tells modes apart
     Field("mode_slot"),
     Field("mode_slots", "u64", 2),  # in 64-bit mode: those of CPL 0 and of CPL 3
-    Field("guest_mode"),  # events may be intercepted: plain Python delivers them
+    Field("guest_mode"),  # events may be intercepted or observed: plain Python delivers them
     Field("faults_taken"),  # that compiled code delivered in this slice, each for a tick
     Field("ip_mask"),
     Field("stack_mask"),
