@@ -24,6 +24,14 @@ PLAIN_REMAP = """
 from vmcs.batch import VMCS, VMCS12, VmcsBatch
 VmcsBatch(VMCS12, 1).remapped(VMCS)
 """
+GUEST_INSTRUCTION = """
+from emu.cpu.cpu import Cpu
+from emu.memory import PhysicalMemory
+memory = PhysicalMemory()
+memory.add_rom(0xFFFFF000, 0x1000)
+memory.load(0xFFFFFFF0, b"\\xf4")
+Cpu(memory).run(1)
+"""
 STARTS = {
     "python": ["-c", "pass"],
     "import numpy": ["-c", "import numpy"],
@@ -32,6 +40,7 @@ STARTS = {
     "remap one vCPU, as Python": ["-c", PLAIN_REMAP],
     "load one kernel from the cache": ["-c", FIRST_REMAP],
     "nestling --version": ["-m", "emu", "--version"],
+    "run one guest instruction": ["-c", GUEST_INSTRUCTION],
 }
 
 
@@ -54,9 +63,11 @@ def figures() -> Iterator[Figure]:
         one = seconds(["-c", FIRST_REMAP], cache / "one")
         everything = seconds(["-c", WARM], cache / "all")
         again = seconds(["-c", WARM], cache / "all")
+        processor = seconds(["-c", GUEST_INSTRUCTION], cache / "all")
         group = "compiling"
         yield Figure(group, "one kernel, nothing cached", one, "s")
         yield Figure(group, "everything, nothing cached", everything, "s")
+        yield Figure(group, "the processor, nothing cached", processor, "s")
         yield Figure(group, "everything, all cached", again, "s", again / everything, "the first")
         available = {
             name: arguments

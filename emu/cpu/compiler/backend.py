@@ -38,7 +38,10 @@ def target_machine() -> Any:
     """A target machine for this host; an engine takes it over, so each use makes one."""
     llvm = binding()
     _, cpu, features = host()
-    # large: objects may be loaded further apart than a relative call reaches
+    # Each object's code and constants are mapped where the kernel finds room, which can be more
+    # than 2 GByte from another object's: guest memory lies between. The small model refers to
+    # symbols by 32 bits, and MCJIT's linker cuts what does not fit without a word. The large one
+    # leaves 64-bit absolute relocations only.
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(
         cpu=cpu, features=features, opt=2, jit=True, reloc="static", codemodel="large"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from emu.cpu.compiler import backend, cache
+from emu.cpu.compiler.values import CompileError
 from emu.cpu.program import program, source_digest, specialisations
 from emu.cpu.regions.emit import region_ir
 from emu.cpu.regions.shape import Region
@@ -19,11 +20,14 @@ def sources() -> str:
 
 
 def object_code(region: Region) -> bytes:
-    """The object code of a region; raises CompileError for what cannot be folded."""
+    """The object code of a region; empty for what cannot be folded."""
     name = "r-" + cache.digest([sources(), repr(region)])
     found = cache.read(name)
     if found is None:
-        found = backend.assemble(region_ir(region, specialisations()), PASSES)
+        try:
+            found = backend.assemble(region_ir(region, specialisations()), PASSES)
+        except CompileError:
+            found = b""
         cache.write(name, found)
     return found
 

@@ -27,7 +27,7 @@ from emu.cpu.compiler.words import Restricted
 from emu.cpu.insns.rows import Handler
 from emu.cpu.regions import streams
 from emu.cpu.regions.deferred import FLAGS, FlagEmitter, flags_ir
-from emu.cpu.regions.shape import Micro, Region, Target
+from emu.cpu.regions.shape import TRANSLATED, Micro, Region, Target
 from emu.cpu.state import ADDRESS_REGISTER, CPU, PAGE_BASE_REGISTER, UOP, ZERO_REGISTER
 
 GPR = CPU.places["gpr"]
@@ -52,8 +52,7 @@ INLINED = ("restart", "resume_after", "out_of_budget")
 """Ends of handlers that are part of the region; the others are called."""
 
 SAMPLED = ("out_of_budget", "pause_here")
-TRANSLATED = 1
-"""Marks `exit_data` where the budget runs out in a region."""
+"""Ends of handlers that say in `exit_data` where the budget ran out."""
 
 
 class RegionEmitter(FlagEmitter):

@@ -12,20 +12,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from emu.cpu.compiler.backend import Engine
-from emu.cpu.compiler.values import CompileError
-from emu.cpu.regions.build import linked, object_code
-from emu.cpu.regions.emit import TRANSLATED
-from emu.cpu.regions.shape import Region, shape
-from emu.cpu.regions.worker import Answer, Worker
+from emu.cpu.regions.shape import TRANSLATED, Region, shape
 from emu.cpu.state import UOP
 
 if TYPE_CHECKING:
     from emu.cpu.code import CodeCache
+    from emu.cpu.regions.worker import Worker
 
 HOT = 4_000_000
 """Instructions that the samples of a block stand for before it is worth translating."""
 MOST_OF_ONE = HOT // 4
 """What one sample stands for at most."""
+
+
+class Answer:
+    """What becomes of a request for a translation; its code is empty where there is none."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.code = b""
 
 
 class Pending(NamedTuple):
@@ -39,11 +44,10 @@ class Pending(NamedTuple):
 
 def at_once(region: Region) -> Answer:
     """Translate a region here and now."""
+    from emu.cpu.regions.build import object_code  # noqa: PLC0415 - a start needs none of it
+
     answer = Answer()
-    try:
-        answer.code = object_code(region)
-    except CompileError:
-        answer.code = b""
+    answer.code = object_code(region)
     answer.ready = True
     return answer
 
@@ -51,12 +55,16 @@ def at_once(region: Region) -> Answer:
 @functools.cache
 def worker() -> Worker:
     """The one process that translates for this one."""
+    from emu.cpu.regions.worker import Worker  # noqa: PLC0415 - a start needs none of it
+
     return Worker()
 
 
 def in_background(region: Region) -> Answer:
     """Have a region translated while the guest goes on."""
-    return worker().submit(region)
+    answer = Answer()
+    worker().submit(region, answer)
+    return answer
 
 
 class Regions:
@@ -137,6 +145,8 @@ class Regions:
 
     def install(self, entry: Pending) -> None:
         """Let the interpreter enter a translation where the region begins."""
+        from emu.cpu.regions.build import linked  # noqa: PLC0415 - a start needs none of it
+
         engine = linked(entry.answer.code)
         self.engines.setdefault(entry.page, []).append(engine)
         for number, delta in enumerate(entry.region.entries):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MOST_BLOCKS = 32
 MOST_UOPS = 400
+TRANSLATED = 1
+"""Added to the record in `exit_data` where the budget ran out in a region."""
 
 OPERANDS = (
     "imm", "disp", "r0", "r1", "r2", "base", "index", "scale", "seg", "length", "offset", "left",

@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from emu.cpu.compiler.values import CompileError
 from emu.cpu.regions.build import object_code
+from emu.cpu.regions.hot import Answer
 from emu.cpu.regions.shape import Region
 
 
@@ -32,14 +32,6 @@ def receive(stream: IO[bytes]) -> bytes | None:
     return stream.read(int.from_bytes(size, "little")) if len(size) == 8 else None
 
 
-class Answer:
-    """What becomes of a request."""
-
-    def __init__(self) -> None:
-        self.ready = False
-        self.code = b""
-
-
 class Worker:
     """A process that translates, one region after the other."""
 
@@ -47,11 +39,9 @@ class Worker:
         self.requests: queue.SimpleQueue[tuple[Region, Answer]] = queue.SimpleQueue()
         threading.Thread(target=self.serve, name="translator", daemon=True).start()
 
-    def submit(self, region: Region) -> Answer:
+    def submit(self, region: Region, answer: Answer) -> None:
         """Ask for the code of a region."""
-        answer = Answer()
         self.requests.put((region, answer))
-        return answer
 
     def serve(self) -> None:
         """Hand requests to the process, one at a time."""
@@ -77,10 +67,7 @@ class Worker:
 def main() -> None:
     """Answer until there are no more requests."""
     while (request := receive(sys.stdin.buffer)) is not None:
-        try:
-            code = object_code(pickle.loads(request))  # noqa: S301 - from the process that began us
-        except CompileError:
-            code = b""
+        code = object_code(pickle.loads(request))  # noqa: S301 - from the process that began us
         try:
             send(sys.stdout.buffer, code)
         except BrokenPipeError:
