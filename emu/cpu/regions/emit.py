@@ -8,9 +8,12 @@ every way out.
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from emu.cpu.compiler.emit import outline_ir
 from emu.cpu.compiler.layout import Layout, Place
 from emu.cpu.compiler.unit import ATTRIBUTES, declaration
 from emu.cpu.compiler.values import (
@@ -34,6 +37,11 @@ GPR = CPU.places["gpr"]
 CACHED = ("dtlb",)
 """Fields that hardly ever change: read once on entry, written through."""
 CACHED_AT = {CPU.places[name].offset: name for name in CACHED}
+KEPT = {
+    **{GPR.offset + 8 * n: f"%g{n}" for n in range(GPR.length) if n != PAGE_BASE_REGISTER},
+    **{offset: f"%c_{name}" for offset, name in CACHED_AT.items()},
+}
+"""Variables by the offsets of the fields that they stand for."""
 MEMORY = {
     name: cast("Restricted", function)
     for name, function in (
@@ -147,8 +155,17 @@ class RegionEmitter(FlagEmitter):
         return self.streams[key]
 
     def call_outline(self, function: Restricted, arguments: list[Any]) -> Word:
-        """Call a function that is compiled on its own; it may change the TLB."""
+        """Call a function that is compiled on its own; it may change the TLB.
+
+        What it touches of the variables, it touches in the processor's state.
+        """
+        shares = bool(touched(function) & KEPT.keys())
+        if shares:
+            self.flush()
         result = super().call_outline(function, arguments)
+        if shares:
+            for offset, name in KEPT.items():
+                self.lines += load_ir(name, offset, str(len(self.lines)))
         self.forget()
         return result
 
@@ -302,16 +319,8 @@ class RegionEmitter(FlagEmitter):
     def prologue(self) -> list[str]:
         """Variables with their first values, and the choice of the entry."""
         lines = []
-        kept = (n for n in range(GPR.length) if n != PAGE_BASE_REGISTER)
-        homes = [(f"%g{n}", GPR.offset + 8 * n) for n in kept]
-        homes += [(f"%c_{name}", offset) for offset, name in CACHED_AT.items()]
-        for name, offset in homes:
-            lines += [
-                f"  {name} = alloca i64",
-                f"  {name}.at = getelementptr i8, ptr %cpu, i64 {offset}",
-                f"  {name}.is = load i64, ptr {name}.at",
-                f"  store i64 {name}.is, ptr {name}",
-            ]
+        for offset, name in KEPT.items():
+            lines += [f"  {name} = alloca i64", *load_ir(name, offset, "0")]
         for name in ("budget", *FLAGS):
             lines += [f"  %r_{name} = alloca i64", f"  store i64 %{name}, ptr %r_{name}"]
         lines += self.flag_variables()
@@ -323,6 +332,24 @@ class RegionEmitter(FlagEmitter):
             return [*lines, f"  br label {self.labels[entries[0]]}"]
         arms = " ".join(f"i64 {i}, label {self.labels[at]}" for i, at in enumerate(entries))
         return [*lines, f"  switch i64 %ea, label {self.labels[entries[0]]} [{arms}]"]
+
+
+def load_ir(variable: str, offset: int, serial: str) -> list[str]:
+    """Lines that load a variable from its field."""
+    name = f"%l{serial}.{variable[1:]}"
+    return [
+        f"  {name}.at = getelementptr i8, ptr %cpu, i64 {offset}",
+        f"  {name} = load i64, ptr {name}.at",
+        f"  store i64 {name}, ptr {variable}",
+    ]
+
+
+@functools.cache
+def touched(function: Restricted) -> frozenset[int]:
+    """Offsets of the fields that a function and what it calls read or write."""
+    text, emitter = outline_ir(function, CPU)
+    found = {int(offset) for offset in re.findall(r"i8, ptr %cpu, i64 (\d+)", text)}
+    return frozenset(found.union(*(touched(called) for called in emitter.outlines.values())))
 
 
 def region_ir(region: Region, handlers: Mapping[str, Handler]) -> str:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import random
-import re
+from typing import cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu.cpu.compiler.emit import outline_ir
+from emu.cpu.access import load_slow
 from emu.cpu.compiler.words import Restricted
 from emu.cpu.cpu import Cpu, Stop
+from emu.cpu.delivery import deliver
 from emu.cpu.errors import Fault
-from emu.cpu.program import rows
 from emu.cpu.regions import hot
+from emu.cpu.regions.emit import touched
 from emu.cpu.regions.hot import Regions, at_once
-from emu.cpu.state import CPU
+from emu.cpu.state import CPU, SS
 
 from .. import machines
 from ..machines import CODE, DATA, STACK
@@ -276,19 +276,34 @@ def test_the_worker_process_translates_as_this_one_does():
     assert at_once(entry.region).code == entry.answer.code != b""
 
 
-def outlined() -> list[Restricted]:
-    """The functions that handlers call, of every module that has handlers."""
-    modules = {
-        importlib.import_module(row.function.__module__) for f in rows().values() for row in f
-    }
-    found = {v.name: v for m in modules for v in vars(m).values() if isinstance(v, Restricted)}
-    return [function for function in found.values() if function.kind == "outline"]
+def with_interrupts(cpu: Cpu) -> None:
+    """A GDT, and a gate for INT 80h whose handler is at CODE + 0x40."""
+    gdt, idt, handler = 0x20000, 0x21000, CODE + 0x40
+    for number, descriptor in ((2, 0x00AF9B000000FFFF), (3, 0x00CF93000000FFFF)):
+        cpu.memory.load(gdt + 8 * number, descriptor.to_bytes(8, "little"))
+    gate = handler & 0xFFFF | 0x10 << 16 | 0xEE << 40 | handler >> 16 << 48
+    cpu.memory.load(idt + 16 * 0x80, gate.to_bytes(16, "little"))
+    state = cpu.state
+    state.gdtr_base, state.gdtr_limit = gdt, 0xFFF
+    state.idtr_base, state.idtr_limit = idt, 0xFFF
+    state.selector[SS] = 0x18
+    cpu.refresh()
 
 
-@pytest.mark.parametrize("function", outlined(), ids=lambda function: function.name)
-def test_no_shared_function_touches_what_a_region_keeps_in_variables(function):
-    text, _ = outline_ir(function, CPU)
-    fields = re.findall(r"getelementptr i8, ptr %cpu, i64 (\d+)", text)
-    kept = {CPU.places["gpr"].offset + 8 * n for n in range(16)}
+@pytest.mark.parametrize("budget", [1, 5, 300])
+def test_an_interrupt_finds_the_registers_of_a_region(budget):
+    # 1: push rax; pop rdx; sub rsp, 8; int 80h; add rsp, 8; dec ecx; jnz 1b; hlt
+    ours, reference = both("50 5a 4883ec08 cd80 4883c408 ffc9 75f0 f4")
+    for cpu in (ours, reference):
+        with_interrupts(cpu)
+        cpu.memory.load(CODE + 0x40, bytes.fromhex("4801c8 4883ec08 4883c408 48cf"))
+    assert_same_way(ours, reference, [777, 333, *([budget] * 20), 20_000])
 
-    assert not kept & {int(offset) for offset in fields}
+    assert 1 <= ours.code.regions.installed
+    assert 500500 == ours.state.rax
+
+
+def test_what_a_shared_function_touches_is_known():
+    assert CPU.places["cpl"].offset in touched(cast("Restricted", load_slow))
+    assert not touched(cast("Restricted", load_slow)) & {CPU.places["rax"].offset}
+    assert CPU.places["rsp"].offset in touched(cast("Restricted", deliver))
