@@ -30,6 +30,7 @@ FAMILIES = (
     "pairs",
     "flagops",
     "privileged",
+    "control_structure",
     "sse_moves",
     "sse_integer",
     "sse_shuffle",

@@ -179,6 +179,8 @@ FIELDS = (
     Field("second_level_access"),
     Field("second_level_rights"),
     Field("second_level_entries", "u64", 10),
+    Field("vmcs_words"),  # host address of the current VMCS; 0: VMREAD is not compiled code's
+    Field("vmcs_table"),  # host address of what tells encodings of fields: control_structure.py
     Field("trapped_frame"),  # physical page number that never enters the TLB: its accesses leave
     Field("star"),
     Field("lstar"),

@@ -155,6 +155,7 @@ def begin(vmx: Vmx) -> None:
     state = cpu.state
     guest = vmx.non_root
     vmx.guest = cpu.guest = guest
+    state.vmcs_words = 0
     guest.begin()
     blocking = fields[INTERRUPTIBILITY]
     cpu.inhibits = 0

@@ -199,6 +199,7 @@ def leave_non_root(vmx: Vmx) -> None:
     """The processor is in VMX root operation again; its translations are those of the root."""
     cpu = vmx.cpu
     vmx.guest = cpu.guest = None
+    vmx.set_current(vmx.current)
     cpu.halted = cpu.waits_for_sipi = False
     cpu.sipi_pending = None
     cpu.delivering = None

@@ -82,6 +82,8 @@ class Vmx(Extension):
         )
         self.translations = Translations(cpu)
         self.non_root = NonRoot(self)
+        self.encodings = region.encodings(self.supported, self.writes_any)
+        cpu.state.vmcs_table = self.encodings.ctypes.data
         self.reset()
         self.load_words()
 
@@ -89,7 +91,7 @@ class Vmx(Extension):
         """Leave VMX operation; nothing is current."""
         self.on = False
         self.region = NO_VMCS  # the VMXON pointer
-        self.current = NO_VMCS
+        self.set_current(NO_VMCS)
         self.header = b""
         self.guest: NonRoot | None = None
 
@@ -258,13 +260,19 @@ class Vmx(Extension):
         """Whether the current VMCS is a shadow VMCS."""
         return bool(int.from_bytes(self.header[:4], "little") & SHADOW_INDICATOR)
 
+    def set_current(self, address: int) -> None:
+        """Write the current-VMCS pointer; compiled code accesses fields where it is valid."""
+        self.current = address
+        self.cpu.state.vmcs_words = 0 if address == NO_VMCS else self.words_at
+
     def make_current(self, address: int) -> None:
         """VMPTRLD: the VMCS at `address` becomes current."""
         if address == self.current:
             return
         self.write_back()
         data = bytes(self.cpu.memory.read(address, VMCS_SIZE))
-        self.current, self.header = address, data[:12]
+        self.set_current(address)
+        self.header = data[:12]
         self.words[:FIELD_COUNT] = region.fields_of(data)
 
     def write_back(self) -> None:
@@ -278,7 +286,7 @@ class Vmx(Extension):
         if address == self.current:
             self.launch_state = CLEAR
             self.write_back()
-            self.current = NO_VMCS
+            self.set_current(NO_VMCS)
         else:
             self.cpu.memory.write(address + 8, CLEAR.to_bytes(4, "little"))
 

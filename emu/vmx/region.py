@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from emu.cpu.insns.control_structure import ENCODINGS, READ_ONLY, WIDTH_SHIFT
 from vmcs.batch.control_structures import VMCS, VMCS_SIZE
 from vmcs.check_programs import Program, Vocabulary, compile_program
 from vmcs.vmx.entry_checks import (
@@ -82,3 +83,15 @@ def region_of(header: bytes, words: Words) -> bytes:
     for kind, indices, places in PLACES:
         array.view(kind)[places] = words[indices].astype(kind)
     return bytes(region)
+
+
+@functools.cache
+def encodings(supported: frozenset[str], writes_any: bool) -> NDArray[np.uint32]:
+    """The table by encoding that compiled VMREAD and VMWRITE look into."""
+    table = np.zeros(ENCODINGS, np.uint32)
+    for field in FIELDS:
+        if field.name in supported:
+            entry = INDEX[field.name] + 1 | 8 * field.size << WIDTH_SHIFT
+            read_only = field.is_read_only and not writes_any
+            table[field.encoding] = entry | (READ_ONLY if read_only else 0)
+    return table

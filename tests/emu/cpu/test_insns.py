@@ -25,6 +25,7 @@ MICRO = {
     "sse_convert",
     "sse_fused",
     "privileged",
+    "control_structure",
 }  # see test_vectors and system/
 FAMILIES = sorted(set(rows()) - MICRO)
 FAMILIES_BY_MODE = [
