@@ -10,7 +10,7 @@ from emu.cpu.errors import Fault
 from emu.cpu.flags import CF, STATUS
 from emu.cpu.guest_mode import Intercept, ask
 from emu.cpu.models.features import EBX, EDX, FEATURES
-from emu.cpu.models.model import EXTENDED
+from emu.cpu.models.model import AMD, EXTENDED
 from emu.cpu.paging import CR0_PE, CR4_OSXSAVE, CR4_PCE, CR4_PKE, CR4_TSD
 from emu.cpu.state import Vector
 from emu.cpu.system.msr_table import MASK32
@@ -19,6 +19,8 @@ from emu.cpu.system.operands import WORD, register_number, require_feature, set_
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
+
+PERF_CTR0, COUNTERS = 0xC0010004, 4
 
 
 def cpuid_words(cpu: Cpu, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
@@ -107,12 +109,19 @@ def rdpid(cpu: Cpu, insn: Any) -> None:
 
 
 def rdpmc(cpu: Cpu, insn: Any) -> None:
-    """RDPMC: there are no counters, so every number gives #GP(0)."""
+    """RDPMC: the four counters of AMD processors, which hold what was written; else #GP(0).
+
+    APM Vol. 2, Performance Counters: PERF_CTR are 48 bits wide, and no CPUID bit tells of them.
+    """
     state = cpu.state
     if state.cpl and state.cr0 & CR0_PE and not state.cr4 & CR4_PCE:
         raise Fault(Vector.GP, 0)
     ask(cpu, Intercept.RDPMC, insn)
-    raise Fault(Vector.GP, 0)
+    number = state.rcx & MASK32
+    if cpu.model.vendor != AMD or number >= COUNTERS:
+        raise Fault(Vector.GP, 0)
+    value = cpu.msrs.get(PERF_CTR0 + number, 0)
+    state.rax, state.rdx = value & MASK32, value >> 32 & 0xFFFF
 
 
 def rdpru(cpu: Cpu, insn: Any) -> None:

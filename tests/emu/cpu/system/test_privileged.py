@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emu.cpu.flags import RF
+from emu.cpu.models import MODELS
 from emu.cpu.paging import CR0_ET, CR0_PE, CR0_PG, CR4_PAE, CR4_PCIDE, EFER_LMA, EFER_LME
 from emu.cpu.segments import UNUSABLE
 from emu.cpu.state import FS, GS, LDTR, SS, TR, Vector
@@ -425,3 +426,25 @@ def test_a_selector_is_stored_in_two_bytes(cpu):
 
     assert step(cpu, "8c13", rbx=DATA) is None  # mov [rbx], ss
     assert bytes([DATA0, 0, 0xFF, 0xFF]) == cpu.memory.read(DATA, 4)
+
+
+RDPMC = "0f33"
+
+
+def test_rdpmc_has_no_counter_on_intel(cpu):
+    assert GP0 == step(cpu, RDPMC, rcx=0)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_rdpmc_reads_the_counters_of_amd(cpu, number):
+    cpu.model = MODELS["zen3"]
+    cpu.msrs[0xC0010004 + number] = 0x1234_5678_9ABC_DEF0
+
+    assert step(cpu, RDPMC, rcx=number) is None
+    assert (0x9ABCDEF0, 0x5678) == (cpu.state.rax, cpu.state.rdx)
+
+
+def test_rdpmc_of_a_counter_that_amd_does_not_have(cpu):
+    cpu.model = MODELS["zen3"]
+
+    assert GP0 == step(cpu, RDPMC, rcx=4)
