@@ -162,10 +162,12 @@ class PhysicalMemory:
 
     def touch(self, gpa: int, count: int) -> None:
         """Note that bytes of one page of RAM were written through their host address."""
-        if self.is_ram(gpa):
-            page = gpa // PAGE_SIZE
+        page = gpa // PAGE_SIZE
+        word = self.map[page] if page < self.pages else 0
+        if word & WRITABLE:
             self._drop_code(page, gpa % PAGE_SIZE, count)
-            self.map[page] |= DIRTY
+            if not word & DIRTY:
+                self.map[page] |= DIRTY
 
     def _drop_code(self, page: int, offset: int, count: int) -> None:
         """Tell the decoders when bytes of a page that they hold are about to change."""

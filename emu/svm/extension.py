@@ -18,7 +18,7 @@ from vmcs.svm.msrs import VM_CR as VM_CR_LAYOUT
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
     from emu.svm.guest import SvmGuest
-    from emu.svm.plan import Plan
+    from emu.svm.plan import Key, Plan
 
 EFER: Final = 0xC000_0080
 INDEX: Final = {row.name: row.index for row in SVM_MSRS}
@@ -29,6 +29,7 @@ LOCK, SVMDIS = VM_CR_LAYOUT["LOCK"].mask, VM_CR_LAYOUT["SVMDIS"].mask
 R_INIT: Final = VM_CR_LAYOUT["R_INIT"].mask
 TSC_RATIO_BITS: Final = TSC_RATIO["FRAC"].mask | TSC_RATIO["INT"].mask
 PAGE_OFFSET: Final = 0xFFF
+BLOCKS: Final = 64  # control blocks kept by a processor
 
 
 class Monitor(Protocol):
@@ -48,7 +49,8 @@ class Svm(Extension):
         self.decode_assists = cpu.model.has("DECODE_ASSISTS")
         self.next_rips = cpu.model.has("NRIPS")
         self.checks = VmrunChecks(cpu)
-        self.plans: dict[bytes, Plan] = {}
+        self.plans: dict[Key, Plan] = {}
+        self.blocks: dict[int, ControlBlock] = {}
         self.asids = Asids(cpu)
         self.monitor: Monitor | None = None
         self.refused_by: str | None = None
@@ -85,6 +87,16 @@ class Svm(Extension):
         """STGI, CLGI, VMRUN and #VMEXIT."""
         self.gif = value
         self.cpu.update_pending()
+
+    def block_at(self, address: int) -> ControlBlock:
+        """The VMCB at a physical address; those used last are kept."""
+        memory = self.cpu.memory
+        block = self.blocks.get(address)
+        if block is None or block.host != memory.host(address):
+            if len(self.blocks) >= BLOCKS:
+                self.blocks.clear()
+            block = self.blocks[address] = ControlBlock.at(memory, address)
+        return block
 
     def run(self, block: ControlBlock) -> None:
         """VMRUN: enter the guest of a VMCB, or leave with VMEXIT_INVALID."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from iced_x86 import OpCodeInfo
 
@@ -22,12 +22,12 @@ from emu.cpu.system.operands import (
 from emu.svm.compiled import transfers
 from emu.svm.guest import V_GIF, V_GIF_ENABLE, SvmGuest
 from emu.svm.skinit import secure_init
-from emu.svm.vmcb import ControlBlock
 from vmcs.svm.intercepts import intercept
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
     from emu.svm.extension import Svm
+    from emu.svm.vmcb import ControlBlock
 
 PAGE_OFFSET: Final = 0xFFF
 RAX, MASK32 = 0, 0xFFFF_FFFF
@@ -35,14 +35,6 @@ POSITIONS: Final = {
     name: intercept(name).position
     for name in ("VMRUN", "VMLOAD", "VMSAVE", "STGI", "CLGI", "SKINIT", "INVLPGA", "VMMCALL")
 }
-
-
-def svm_of(cpu: Cpu) -> Svm:
-    """The processor's SVM."""
-    from emu.svm.extension import Svm  # noqa: PLC0415 - it has the table of this module
-
-    assert isinstance(cpu.extension, Svm)
-    return cpu.extension
 
 
 def begin(cpu: Cpu, insn: Any) -> Svm:
@@ -54,7 +46,7 @@ def begin(cpu: Cpu, insn: Any) -> Svm:
     require_privilege(cpu)
     if isinstance(cpu.guest, SvmGuest):
         cpu.guest.check(POSITIONS[name])
-    return svm_of(cpu)
+    return cast("Svm", cpu.extension)
 
 
 def operand(cpu: Cpu, insn: Any) -> int:
@@ -74,28 +66,27 @@ def address_width(insn: Any) -> int:
 def vmrun(cpu: Cpu, insn: Any) -> None:
     """VMRUN."""
     svm = begin(cpu, insn)
-    svm.run(ControlBlock.at(cpu.memory, operand(cpu, insn)))
+    svm.run(svm.block_at(operand(cpu, insn)))
 
 
-def state_block(cpu: Cpu, insn: Any) -> ControlBlock:
+def state_block(cpu: Cpu, svm: Svm, insn: Any) -> ControlBlock:
     """The VMCB of VMLOAD and VMSAVE; the address is guest-physical where they are virtualized."""
     address = operand(cpu, insn)
     if isinstance(cpu.guest, SvmGuest) and cpu.guest.plan.moves_state:
         address = cpu.physical(address, WRITE | NO_LINEAR)
-    return ControlBlock.at(cpu.memory, address)
+    return svm.block_at(address)
 
 
 def vmload(cpu: Cpu, insn: Any) -> None:
     """VMLOAD."""
-    begin(cpu, insn)
-    transfers()["vmload"](cpu.state.address, state_block(cpu, insn).host)
+    svm = begin(cpu, insn)
+    transfers()["vmload"](cpu.state.address, state_block(cpu, svm, insn).host)
     cpu.refresh()
 
 
 def vmsave(cpu: Cpu, insn: Any) -> None:
     """VMSAVE."""
-    begin(cpu, insn)
-    block = state_block(cpu, insn)
+    block = state_block(cpu, begin(cpu, insn), insn)
     transfers()["vmsave"](cpu.state.address, block.host)
     block.written()
 

@@ -67,11 +67,14 @@ class Plan(NamedTuple):
     moves_state: bool  # VMLOAD and VMSAVE are virtualized
 
 
-def key_of(cpu: Cpu, block: ControlBlock) -> bytes:
+Key = tuple[bytes, int, int, int, int]
+
+
+def key_of(cpu: Cpu, block: ControlBlock) -> Key:
     """What a plan depends on: parts of the VMCB, and the paging mode of the host."""
     state, data = cpu.state, block.data
-    host = (state.cr0, state.cr4, state.efer, cpu.mode.bits)
-    return b"".join([data[part] for part in KEY]) + repr(host).encode()
+    parts = b"".join([data[part] for part in KEY])
+    return parts, state.cr0, state.cr4, state.efer, cpu.mode.bits
 
 
 def plan_of(cpu: Cpu, block: ControlBlock) -> Plan:
