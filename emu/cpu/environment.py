@@ -56,6 +56,9 @@ class Environment:
     def smm(self, active: bool) -> None:
         """The processor entered system-management mode, or left it."""
 
+    def floating_point_clear(self) -> None:
+        """FERR# falls: no unmasked x87 exception is pending any more."""
+
     def initialised(self) -> None:
         """The processor took an INIT."""
 

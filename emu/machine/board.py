@@ -10,6 +10,7 @@ from emu.machine import acpi, firmware, ioapic, power, testdev
 from emu.machine.bus import MmioMap, PortMap
 from emu.machine.clock import Clock
 from emu.machine.config import BoardConfig
+from emu.machine.coprocessor import Coprocessor
 from emu.machine.fw_cfg import FwCfg, Key
 from emu.machine.interrupts import InterruptBus
 from emu.machine.ioapic import IoApic
@@ -29,7 +30,7 @@ from emu.memory import PhysicalMemory
 
 PAGE: Final = 4096
 PHYSICAL_BITS: Final = 36
-IRQ_TIMER, IRQ_KEYBOARD, IRQ_SERIAL, IRQ_RTC, IRQ_MOUSE = 0, 1, 4, 8, 12
+IRQ_TIMER, IRQ_KEYBOARD, IRQ_SERIAL, IRQ_RTC, IRQ_MOUSE, IRQ_COPROCESSOR = 0, 1, 4, 8, 12, 13
 ISA_IRQS: Final = 16
 TIMER_GSI: Final = 2  # the MADT's override of IRQ 0
 
@@ -151,6 +152,7 @@ class Board:
             self.reset, self.isa_line(IRQ_KEYBOARD), self.isa_line(IRQ_MOUSE)
         )
         self.smi_control = SmiControl(self.smi)
+        self.coprocessor = Coprocessor(self.isa_line(IRQ_COPROCESSOR))
         self.pci = PciBus(self.smram.bridge)
         for first, count, device in self.pic.ports():
             ports.add(first, count, device)
@@ -160,6 +162,7 @@ class Board:
         ports.add(0x64, 1, keyboard, base=0x60)
         ports.add(0x70, 2, self.rtc)
         ports.add(0x92, 1, Port92(self))
+        ports.add(0xF0, 1, self.coprocessor)
         ports.add(0x3F8, 8, self.serial)
         ports.add(power.PM_BASE, 12, self.power, width=4)
         ports.add(power.PM_BASE + SMI_OFFSET, 8, self.smi_control, width=4)
@@ -322,6 +325,7 @@ class Board:
         self.serial.reset()
         self.power.reset()
         self.smi_control.reset()
+        self.coprocessor.reset()
         self.smram.reset()
         for lapic in self.lapics:
             lapic.reset()

@@ -114,6 +114,14 @@ class Core(Environment):
         """The vector of the interrupt that is taken."""
         return self.lapic.acknowledge()
 
+    def floating_point_error(self) -> bool:
+        """FERR#; whether IGNNE# lets the processor go on."""
+        return self.board.coprocessor.error()
+
+    def floating_point_clear(self) -> None:
+        """FERR# falls."""
+        self.board.coprocessor.error_cleared()
+
     def interrupt_request(self, asserted: bool) -> None:
         """The level of the interrupt request."""
         self.cpu.interrupt_pending = asserted

@@ -14,7 +14,7 @@ from emu.cpu.paging import CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, WRITE
 from emu.cpu.state import Vector
 from emu.cpu.system.msrs import XSS
 from emu.cpu.system.operands import memory_address, require_feature, require_privilege
-from emu.cpu.x87.control import initialise, set_control
+from emu.cpu.x87.control import initialise, set_words
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -63,8 +63,9 @@ def xmm_image(cpu: Cpu) -> bytes:
 def restore_x87(cpu: Cpu, data: bytes, wide: bool) -> None:
     """Load x87 state from the first 160 bytes of an area."""
     state = cpu.state
-    state.fcw, state.fsw, state.ftw, _, state.fop = struct.unpack_from("<HHBBH", data)
-    state.fop &= 0x7FF
+    control, status, state.ftw, _, fop = struct.unpack_from("<HHBBH", data)
+    set_words(cpu, control, status)
+    state.fop = fop & 0x7FF
     if wide:
         state.fip, state.fdp = struct.unpack_from("<QQ", data, 8)
     else:
@@ -74,7 +75,6 @@ def restore_x87(cpu: Cpu, data: bytes, wide: bool) -> None:
         place = top + i & 7
         mantissa, exponent = struct.unpack_from("<QH", data, 32 + 16 * i)
         state.st_mantissa[place], state.st_exponent[place] = mantissa, exponent
-    set_control(cpu, int(state.fcw))
 
 
 def init_x87(cpu: Cpu) -> None:

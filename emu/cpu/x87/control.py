@@ -14,7 +14,7 @@ from emu.cpu.flags import VM
 from emu.cpu.paging import CR0_MP, CR0_PE, CR0_TS
 from emu.cpu.state import Vector
 from emu.cpu.system.operands import get, memory_address, put, set_register
-from emu.cpu.x87.unit import EXCEPTIONS, Frozen, available, check_pending, summarise
+from emu.cpu.x87.unit import EXCEPTIONS, Frozen, available, check_pending, set_status
 from emu.cpu.x87.values import Bits, Kind, unpacked
 
 if TYPE_CHECKING:
@@ -30,8 +30,13 @@ VALID_TAG, ZERO_TAG, SPECIAL_TAG, EMPTY_TAG = range(4)
 
 def set_control(cpu: Cpu, word: int) -> None:
     """Write FCW; what it unmasks becomes pending."""
-    cpu.state.fcw = word & CONTROL_BITS | CONTROL_ONE
-    summarise(cpu)
+    set_words(cpu, word, int(cpu.state.fsw))
+
+
+def set_words(cpu: Cpu, control: int, status: int) -> None:
+    """Write FCW and FSW."""
+    cpu.state.fcw = control & CONTROL_BITS | CONTROL_ONE
+    set_status(cpu, status)
 
 
 def tag_word(state: Any) -> int:
@@ -80,7 +85,6 @@ def load_environment(cpu: Cpu, data: bytes) -> None:
     state = cpu.state
     long = len(data) == LONG
     words = struct.unpack("<7I" if long else "<7H", data)
-    state.fsw = words[1] & 0xFFFF
     tags = words[2]
     state.ftw = sum(1 << i for i in range(8) if tags >> 2 * i & 3 != EMPTY_TAG)
     if real_format(cpu):
@@ -96,7 +100,7 @@ def load_environment(cpu: Cpu, data: bytes) -> None:
             words[6] & 0xFFFF,
         )
         state.fop = words[4] >> 16 & 0x7FF if long else 0
-    set_control(cpu, words[0])
+    set_words(cpu, words[0], words[1] & 0xFFFF)
 
 
 def stack_image(state: Any) -> bytes:
@@ -111,9 +115,9 @@ def stack_image(state: Any) -> bytes:
 def initialise(cpu: Cpu) -> None:
     """The state after FNINIT: registers keep what they hold, tagged empty."""
     state = cpu.state
-    state.fsw = state.ftw = state.fop = 0
+    state.ftw = state.fop = 0
     state.fip = state.fdp = state.fcs = state.fds = 0
-    set_control(cpu, INITIAL_CONTROL)
+    set_words(cpu, INITIAL_CONTROL, 0)
 
 
 def fninit(cpu: Cpu, insn: Any) -> None:
@@ -125,8 +129,7 @@ def fninit(cpu: Cpu, insn: Any) -> None:
 def fnclex(cpu: Cpu, insn: Any) -> None:
     """FNCLEX: clear the exceptions and what they set."""
     available(cpu)
-    cpu.state.fsw &= KEPT_BY_CLEAR
-    cpu.mode_lost = True
+    set_status(cpu, int(cpu.state.fsw) & KEPT_BY_CLEAR)
 
 
 def fldcw(cpu: Cpu, insn: Any) -> None:

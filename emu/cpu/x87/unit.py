@@ -272,10 +272,8 @@ class Unit:
             status = status & ~(C0 | C1 | C2 | C3) | self.conditions
         status |= self.flags | (C1 if self.up else 0)
         unmasked = self.flags & EXCEPTIONS & ~self.control
-        if unmasked:
-            status |= SUMMARY | BUSY
-            self.cpu.mode_lost = True  # MMX instructions report it
-        state.fsw, state.ftw = status, self.tags
+        state.ftw = self.tags
+        set_status(self.cpu, status)
         state.fcs, state.fip = state.selector[CS], state.rip
         if self.data is not None:
             state.fds, state.fdp = self.data
@@ -292,14 +290,16 @@ def opcode(cpu: Cpu, insn: Any) -> int:
     return (data[at] & 7) << 8 | data[at + 1]
 
 
-def summarise(cpu: Cpu) -> None:
-    """ES and B: whether an exception is pending that is not masked."""
+def set_status(cpu: Cpu, status: int) -> None:
+    """Write FSW; ES and B say whether an exception is pending that is not masked."""
     state = cpu.state
-    status = int(state.fsw) & ~(SUMMARY | BUSY)
+    status &= ~(SUMMARY | BUSY)
     if status & EXCEPTIONS & ~int(state.fcw):
         status |= SUMMARY | BUSY
     if (status ^ int(state.fsw)) & SUMMARY:
-        cpu.mode_lost = True  # whether MMX instructions may run
+        cpu.mode_lost = True  # MMX instructions report what is pending
+        if not status & SUMMARY:
+            cpu.environment.floating_point_clear()
     state.fsw = status
 
 

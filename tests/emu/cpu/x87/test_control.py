@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from emu.cpu.cpu import Stop
 from emu.cpu.environment import Environment
 from emu.cpu.models import MODELS
 from emu.cpu.paging import CR0_EM, CR0_MP, CR0_NE, CR0_TS
@@ -95,6 +96,22 @@ def test_unmasking_a_noted_exception_makes_it_pending():
     machine.cpu.memory.load(DATA, UNMASKED.to_bytes(2, "little"))
 
     assert (-1, Vector.MF) == (machine.run(FLDCW), machine.run(FNOP))
+
+
+@pytest.mark.parametrize("code", [FNCLEX, FNINIT, FNSTENV, FNSAVE, FXRSTOR])
+def test_mmx_instructions_run_again_in_the_same_slice(code):
+    machine = Machine()
+    machine.run(FXSAVE)
+    machine.divide_by_zero()
+
+    assert Vector.MF == machine.run(PADDB)
+
+    machine.cpu.memory.load(CODE, code + PADDB + b"\xf4")
+    machine.cpu.state.rip = CODE
+    machine.cpu.refresh()
+
+    assert Stop.HALT == machine.cpu.run(10)
+    assert 0xFF == machine.cpu.state.ftw
 
 
 class WithoutIgnne(Environment):
