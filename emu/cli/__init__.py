@@ -17,6 +17,7 @@ SUBCOMMANDS: Final = {
     "demo": "A tour: real nested state from old kernels to new ones and back.",
     "run": "Boot an image on the emulated machine and show its serial port.",
     "trace": "What each instruction of an image changes, from a moment that you name.",
+    "vmcs": "The VMCS or VMCB of a running guest, field by field, at a moment that you name.",
     "show": "A nested-state file in words: header, vmcs12 or VMCB, controls by name.",
     "judge": "What each kernel says to a nested state: accepted, refused (why), or lossy (what).",
     "migrate": "Move nested state from one kernel to another under a policy.",

@@ -44,15 +44,16 @@ def show(file: str, everything: bool, as_json: bool) -> None:
         marked = len(unusual(sections))
         click.echo(f"{summary(state.blob)}; {marked or 'nothing'} unusual{' (!)' * bool(marked)}\n")
         for section in sections:
-            _print(section)
+            print_section(section)
 
 
-def _print(section: Section) -> None:
+def print_section(section: Section, place: str = "5d") -> None:
+    """Print the members of a section, a line each; `place` is how their offsets are written."""
     click.secho(section.title, bold=True)
     width = max((len(member.name) for member in section.members), default=0)
     for member in section.members:
         digits = f"{member.value:#x}" if member.width <= WORD else f"{member.width} bytes"
-        head = f"  {member.offset:5}  {member.name:<{width}}  {digits:>18}"
+        head = f"  {member.offset:{place}}  {member.name:<{width}}  {digits:>18}"
         text = _said(member)
         if member.notice:
             head, text = f"!{head[1:]}", f"{text}  <- {member.notice}"
@@ -71,30 +72,32 @@ def _said(member: Member) -> str:
     return f"{text}  (since {member.since[0]})".lstrip() if member.since else text
 
 
-def _as_json(state: Capture, sections: list[Section]) -> dict[str, Any]:
-    def member(row: Member) -> dict[str, Any]:
-        return {
-            "name": row.name,
-            "offset": row.offset,
-            "width": row.width,
-            "value": row.value,
-            "meaning": list(row.meaning),
-            "notice": row.notice,
-            "since": list(row.since),
-        }
+def section_as_json(section: Section) -> dict[str, Any]:
+    """A section for machines."""
+    return {
+        "title": section.title,
+        "members": [
+            {
+                "name": row.name,
+                "offset": row.offset,
+                "width": row.width,
+                "value": row.value,
+                "meaning": list(row.meaning),
+                "notice": row.notice,
+                "since": list(row.since),
+            }
+            for row in section.members
+        ],
+        "zero_members": section.zero_members,
+    }
 
+
+def _as_json(state: Capture, sections: list[Section]) -> dict[str, Any]:
     return {
         "name": state.name,
         "title": state.title,
         "provenance": state.provenance,
         "bytes": len(state.blob),
         "registers": {name: getattr(state, name) for name in REGISTERS},
-        "sections": [
-            {
-                "title": section.title,
-                "members": [member(row) for row in section.members],
-                "zero_members": section.zero_members,
-            }
-            for section in sections
-        ],
+        "sections": [section_as_json(section) for section in sections],
     }

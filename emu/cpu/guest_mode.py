@@ -20,6 +20,7 @@ from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.cpu.errors import Fault, GuestExit
+from emu.cpu.exit_report import ExitReport
 
 if TYPE_CHECKING:
     from emu.cpu.cpu import Cpu
@@ -269,6 +270,10 @@ class Extension:
     def blocks_events(self) -> bool:
         """Whether NMI, SMI and interrupts stay pending: the global interrupt flag is clear."""
         return False
+
+    def exit_report(self) -> ExitReport:
+        """Why guest mode was left last, or why it could not be entered."""
+        raise NotImplementedError
 
 
 def ask(cpu: Cpu, what: Intercept, insn: Any, value: int = 0) -> None:

@@ -13,6 +13,7 @@ from emu.cpu import access
 from emu.cpu.code import Breakpoint
 from emu.cpu.cpu import ASKED, NOTHING, Cpu
 from emu.cpu.environment import Environment
+from emu.cpu.flags import CF, ZF
 from emu.cpu.paging import WRITE
 from emu.cpu.state import STRICT
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from emu.cpu.guest_mode import Event
 
 CONTROL = ("cr0", "cr3", "cr4", "efer", "xcr0")
+ENTRIES = (Mnemonic.VMLAUNCH, Mnemonic.VMRESUME, Mnemonic.VMRUN)
 MSR_ACCESS = {Mnemonic.RDMSR: False, Mnemonic.WRMSR: True}
 
 
@@ -61,6 +63,9 @@ class Observer:
 
     def exit(self, cpu: ObservedCpu) -> None:
         """Guest mode is left."""
+
+    def failed_entry(self, cpu: ObservedCpu) -> None:
+        """An entry failed after the checks of the host: it ends like an exit."""
 
     def breakpoint(self, cpu: ObservedCpu) -> bool:  # noqa: ARG002 - an observer with breakpoints
         """RIP is where a breakpoint may be; whether to stop before the instruction."""
@@ -204,7 +209,14 @@ class ObservedCpu(Cpu):
         state = self.state
         before = [int(getattr(state, name)) for name in CONTROL]
         index, guest, budget = int(state.rcx) & 0xFFFF_FFFF, self.guest, state.budget
-        super().system(insn)
+        try:
+            super().system(insn)
+        finally:
+            if guest is None and self.guest is not None:
+                self.observer.entry(self)
+        entered_nothing = guest is None and self.guest is None and state.budget != budget
+        if insn.mnemonic in ENTRIES and entered_nothing and not self.vm_fail(insn):
+            self.observer.failed_entry(self)
         for name, old in zip(CONTROL, before, strict=True):
             new = int(getattr(state, name))
             if new != old:
@@ -212,8 +224,10 @@ class ObservedCpu(Cpu):
         if state.budget != budget and insn.mnemonic in MSR_ACCESS:
             value = int(state.rdx & 0xFFFF_FFFF) << 32 | int(state.rax & 0xFFFF_FFFF)
             self.observer.msr(self, index, value, MSR_ACCESS[insn.mnemonic])
-        if guest is None and self.guest is not None:
-            self.observer.entry(self)
+
+    def vm_fail(self, insn: Any) -> bool:
+        """Whether VMLAUNCH or VMRESUME only failed as an instruction: VMfail."""
+        return insn.mnemonic != Mnemonic.VMRUN and bool(self.rflags & (CF | ZF))
 
     def leave_guest(self) -> None:
         """Leave guest mode."""

@@ -103,7 +103,7 @@ LATER_MEMBERS: Final = {
 }
 
 
-def _says(shape: Shape, value: int) -> tuple[str, ...]:
+def says(shape: Shape, value: int) -> tuple[str, ...]:
     """What `value` says under its format; bits that must be 1 for whoever ignores them left out."""
     if isinstance(shape, Layout):
         return shape.describe(value)
@@ -139,12 +139,12 @@ def decode(blob: bytes, everything: bool = False) -> list[Section]:
             page = blob[start : start + VMCS12_PAGE]
             if len(page) >= VMCS12_BYTES and (size > start or any(page)):
                 notices = _vmcs12_notices(page, title)
-                sections.append(_page(title, page, vmx_words.WORDS, notices, everything))
+                sections.append(page_section(title, page, vmx_words.WORDS, notices, everything))
     elif len(blob) > VMCB12_OFFSET:
         from emu.migration import svm_words  # noqa: PLC0415 - a state has one format
 
         page = blob[VMCB12_OFFSET : VMCB12_OFFSET + VMCS12_PAGE]
-        sections.append(_page("vmcb12", page, svm_words.WORDS, {}, everything))
+        sections.append(page_section("vmcb12", page, svm_words.WORDS, {}, everything))
     known_end = max(LEGAL_SIZES[form])
     if any(blob[known_end:]):
         tail = Member("beyond", known_end, len(blob) - known_end, 0, (), "no kernel reads it")
@@ -210,13 +210,14 @@ def _vmcs12_notices(page: bytes, title: str) -> dict[str, str]:
     return notices
 
 
-def _page(
+def page_section(
     title: str,
     page: bytes,
     words: Words,
     notices: Mapping[str, str],
     everything: bool,
 ) -> Section:
+    """A vmcs12 or VMCB by member, zero members too where `everything`; `notices` by name."""
     entries: list[Member] = []
     zero = 0
     for row in words.rows:
@@ -250,7 +251,7 @@ def _entries(
     if row.name in words.meanings:
         meaning = words.meanings[row.name](value)
     elif row.name in words.formats:
-        meaning = _says(words.formats[row.name], value)
+        meaning = says(words.formats[row.name], value)
         bits = _reserved(words.formats[row.name], value)
         if bits and not notice:
             notice = f"reserved bits {bits:#x}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from emu.cpu.exit_report import ExitReport
 from emu.cpu.guest_mode import Extension
 from emu.cpu.paging import EFER_SVME
 from emu.cpu.system.msrs import Refused
@@ -11,6 +12,7 @@ from emu.svm import switch
 from emu.svm.asids import Asids
 from emu.svm.checks import VmrunChecks
 from emu.svm.instructions import TABLE
+from emu.svm.report import exit_report
 from emu.svm.vmcb import ControlBlock
 from vmcs.svm.msrs import SVM_MSRS, TSC_RATIO, TSC_RATIO_RESET
 from vmcs.svm.msrs import VM_CR as VM_CR_LAYOUT
@@ -105,6 +107,10 @@ class Svm(Extension):
     def vmexit(self, guest: SvmGuest) -> None:
         """#VMEXIT, for the reason in `guest.exit`."""
         switch.vmexit(self, guest)
+
+    def exit_report(self) -> ExitReport:
+        """The last #VMEXIT."""
+        return exit_report(self)
 
     # MSRs
 

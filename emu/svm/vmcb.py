@@ -58,8 +58,10 @@ def place_of(name: str) -> tuple[struct.Struct, int]:
 class ControlBlock:
     """A VMCB over 4096 bytes that stay where they are."""
 
-    def __init__(self, store: Any, written: Callable[[], None] | None = None) -> None:
-        self.store = store
+    def __init__(
+        self, store: Any, written: Callable[[], None] | None = None, address: int | None = None
+    ) -> None:
+        self.store, self.address = store, address
         self.host = ctypes.addressof(store)
         self.data = memoryview(store).cast("B")
         self.written = written or _nobody
@@ -71,8 +73,8 @@ class ControlBlock:
         page = ctypes.c_uint8 * VMCB_SIZE
         if memory.is_ram(address):
             written = functools.partial(memory.touch, address, VMCB_SIZE)
-            return cls(page.from_address(memory.host(address)), written)
-        return cls(page(*memory.read(address, VMCB_SIZE)))
+            return cls(page.from_address(memory.host(address)), written, address)
+        return cls(page(*memory.read(address, VMCB_SIZE)), address=address)
 
     @classmethod
     def blank(cls) -> ControlBlock:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from emu.cpu.errors import Fault
+from emu.cpu.exit_report import ExitReport
 from emu.cpu.guest_mode import Extension
 from emu.cpu.paging import CR0_CD, CR0_NW, CR0_PE, CR0_PG, CR4_VMXE, EFER_LMA
 from emu.cpu.state import Vector
@@ -16,6 +17,7 @@ from emu.vmx import region
 from emu.vmx.bits import P1, P2
 from emu.vmx.capabilities import capability_msrs
 from emu.vmx.region import CLEAR, FIELD_COUNT, INDEX, NO_VMCS, SHADOW_INDICATOR
+from emu.vmx.report import exit_report
 from emu.vmx.translations import Translations
 from vmcs.batch.control_structures import VMCS_SIZE
 from vmcs.schema import ControlWord
@@ -97,6 +99,10 @@ class Vmx(Extension):
 
     def init_reset(self) -> None:
         """INIT outside VMX operation changes nothing of it."""
+
+    def exit_report(self) -> ExitReport:
+        """The last VM exit of the current VMCS."""
+        return exit_report(self)
 
     # capabilities
 
@@ -245,6 +251,11 @@ class Vmx(Extension):
         )
 
     # the current VMCS
+
+    @property
+    def has_current(self) -> bool:
+        """Whether there is a current VMCS."""
+        return self.current != NO_VMCS
 
     @property
     def launch_state(self) -> int:
