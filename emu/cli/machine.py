@@ -39,7 +39,7 @@ class Machine(NamedTuple):
 
 OPTIONS = (
     click.argument("image"),
-    click.option("--bare", is_flag=True, help="On the bare machine, without a simulated KVM."),
+    click.option("--bare", is_flag=True, help="On the bare machine, as without --kernel."),
     click.option("--kernel", default=None, help="Under the simulated KVM of this release."),
     click.option(
         "--cpu",
@@ -120,8 +120,8 @@ def assemble(
     `transmit` gets what the guest writes to its serial port. `processor` is the class of the
     processors when they are to be observed.
     """
-    if machine.bare == (machine.kernel is not None):
-        raise InputError("--bare or --kernel RELEASE: one of them says what the image runs on")
+    if machine.bare and machine.kernel is not None:
+        raise InputError("--bare and --kernel exclude each other")
     from emu.cpu import program  # noqa: PLC0415
     from emu.cpu.cpu import Cpu  # noqa: PLC0415
     from emu.machine.board import Board  # noqa: PLC0415

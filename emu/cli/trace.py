@@ -40,7 +40,8 @@ def trace(
     Python, one by one.  What the guest writes to its serial port goes to stderr.
 
     With --vmx there is a line for each visit of guest mode, --count of them: who ran for how many
-    instructions, and why the guest was left.  All code then runs at full speed.
+    instructions, and why the guest was left; with --kernel as well, a line for each exit to KVM and
+    who goes on after it, L1 or L2.  All code then runs at full speed.
     """
     from emu.cpu.observed import ObservedCpu  # noqa: PLC0415
 
@@ -55,7 +56,7 @@ def trace(
             f"{described.image}: {start} does not come: {outcome.reason.value} "
             f"after {outcome.instructions} instructions"
         )
-    show_trace = visited if visits else stepped
+    show_trace = stepped if not visits else visited if described.kernel is None else passed
     end = show_trace(board, described.image, count, as_json)
     if end:
         click.echo(f"nestling: {end}", err=True)
@@ -88,6 +89,31 @@ def visited(board: Board, image: str, count: int, as_json: bool) -> str:
     end = observe(board, image, count, write, Timeline)
     if not as_json:
         timeline_lines.summary(seen)
+    return end
+
+
+def passed(board: Board, image: str, count: int, as_json: bool) -> str:
+    """Trace up to `count` exits to the simulated KVM; why there were fewer, if so."""
+    from emu.cli import timeline_lines  # noqa: PLC0415
+    from emu.cpu.observed import Observer  # noqa: PLC0415
+    from emu.kvm.running.timeline import KvmTimeline, Passage  # noqa: PLC0415
+
+    seen: list[Passage] = []
+
+    def write(passage: Passage) -> None:
+        seen.append(passage)
+        click.echo(timeline_lines.as_json(passage) if as_json else timeline_lines.kvm_line(passage))
+
+    def tracer(sink: Callable[[Passage], None]) -> Observer:
+        for core in board.processors:
+            KvmTimeline(core, sink)  # type: ignore[arg-type]
+        return Observer()
+
+    if not as_json:
+        click.secho(timeline_lines.KVM_HEAD, bold=True)
+    end = observe(board, image, count, write, tracer)
+    if not as_json:
+        timeline_lines.kvm_summary(seen)
     return end
 
 

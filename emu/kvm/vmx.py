@@ -651,7 +651,8 @@ class Vmx(VendorOperations):
             "UNKNOWN_FLAGS": ~known_flags(release) & 0xFFFF,
             "GUEST_HAS_VMX": self.guest_has_vmx,
             "HAS_HYPERV": vcpu.host.parameters.hyperv or not self.does("config_kvm_hyperv"),
-            "VMCS12_SHORT_SIZE": release.number("vmcs12_minimum_size") - 1,
+            # a release without nested state has no such size
+            "VMCS12_SHORT_SIZE": max(release.number("vmcs12_minimum_size"), 1) - 1,
             "SHADOW_SHORT_SIZE": release.number("shadow_minimum_size"),
             "ENTRY_STATUS": release.number("entry_failure_status") & ALL,
             "CR4_RESERVED": vcpu.cr4_reserved,

@@ -46,6 +46,8 @@ class Run(ABC):
         self.event_length = 0
         self.ended: UserExit | None = None
         self.checksum = 0
+        self.left_l2 = False
+        """Whether the last exit left L2."""
         self.watch: Callable[[Run], None] | None = None
 
     # What a vendor does --------------------------------------------------------------------------
@@ -157,8 +159,12 @@ class Run(ABC):
 
     def _sum_up(self) -> None:
         """Add this exit to the checksum."""
-        in_l2 = int(self.vcpu.operations.in_guest_mode)
-        values = (self.exit_code, in_l2, *(self.vcpu.read_register(name) for name in SUMMED))
+        self.left_l2 = self.vcpu.operations.in_guest_mode
+        values = (
+            self.exit_code,
+            int(self.left_l2),
+            *(self.vcpu.read_register(name) for name in SUMMED),
+        )
         self.checksum = crc32(SUMMARY.pack(*values), self.checksum)
 
     def count_from(self, other: Run) -> None:

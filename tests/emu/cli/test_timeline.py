@@ -84,13 +84,26 @@ def test_fields_are_printed_by_encoding_and_name(nestling):
 
 @pytest.mark.parametrize(
     ("moment", "words"),
-    (
+    [
         ("exit:600", "exit:600 does not come"),
         ("instruction:50", "no processor has a VMCS or VMCB at instruction:50"),
-    ),
+    ],
 )
 def test_a_moment_without_a_control_structure_is_an_error(nestling, moment, words):
     answer = nestling("vmcs", "--bare", "vmx-faults", "--at", moment)
 
     assert 1 == answer.code
     assert words in answer.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_a_kernel_each_exit_to_kvm_says_who_was_left_and_who_goes_on(nestling, kind):
+    out = nestling(
+        "trace", "--vmx", "--kernel", "6.12", f"{kind}-faults", "--json", "--count", 999
+    ).out
+    seen = [json.loads(line) for line in out.splitlines()]
+    ways = [(p["left"], p["goes_on"], p["exit"]["name"]) for p in seen]
+
+    assert list(range(1, len(seen) + 1)) == [p["number"] for p in seen]
+    assert 10 == ways.count(("L2", "L1", FAULTS[kind]))
+    assert 13 == sum(way[:2] == ("L1", "L2") for way in ways)
