@@ -44,7 +44,7 @@ class Timeline(Observer):
         """An event is delivered: one that the host injects, if entry is not complete yet."""
         who = cpu.environment.apic_id()
         if cpu.guest is not None and who not in self.entered:
-            self.injected[who] = event_text(event)
+            self.injected[who] = event_text(event, int(cpu.state.cr2))
 
     def exit(self, cpu: ObservedCpu) -> None:
         """Guest mode is left."""
