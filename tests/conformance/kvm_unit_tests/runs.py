@@ -26,8 +26,8 @@ class Run(NamedTuple):
     """An image on a machine.
 
     Names of subtests that are `timed` hold measured numbers, or what a register happened to hold:
-    numbers are left out of the comparison. Without
-    `test_device` the image is told that it runs on hardware, and asks nothing of a hypervisor.
+    numbers are left out of the comparison. Without `test_device` the image is told that it runs on
+    hardware, and asks nothing of a hypervisor.
     """
 
     name: str
@@ -58,6 +58,7 @@ RUNS: Final = (
     Run("xsave", "xsave", timed=True),
     Run("emulator", "emulator"),
     Run("realmode", "realmode", slow=True),
+    Run("apic", "apic", processors=2, test_device=False, timed=True, slow=True),
     Run("ioapic", "ioapic", processors=4),
     Run("eventinj", "eventinj"),
     Run("msr", "msr", slow=True),
