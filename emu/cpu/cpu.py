@@ -198,17 +198,21 @@ class Cpu(LinearMemory, PendingEvents):
         SDM Vol. 3, Processor State After Reset.
         """
         state = self.state
+        extension, self.extension = self.extension, None
+        if extension is not None:
+            extension.init_reset()
         kept = {name: getattr(state, name) for name in ("xcr0", *KEPT_BY_INIT)}
         registers = {name: self.record[name].copy() for name in VECTORS_AND_X87}
         msrs, cache_mode = self.msrs, state.cr0 & (CR0_CD | CR0_NW)
         smm = self.smm
         self.reset()
-        self.smm = smm
+        self.extension, self.smm = extension, smm
         for name, value in kept.items():
             setattr(state, name, value)
         for name, value in registers.items():
             self.record[name] = value
         self.msrs = msrs
+        branch_records.follow(self)
         state.cr0 = state.cr0 & ~(CR0_CD | CR0_NW) | cache_mode
         self.refresh()
 

@@ -59,22 +59,20 @@ class Svm(Extension):
         """The name of the check that the last VMRUN failed; None when it entered the guest."""
         self.block = ControlBlock.blank()
         """The VMCB of the last VMRUN."""
-        self.vm_cr = self.hsave_pa = self.key = 0
-        self.host_area = ControlBlock.blank()
-        self.init_reset()
+        self.gif = True
+        self.reset()
 
     def reset(self) -> None:
         """RESET."""
         self.init_reset()
         self.vm_cr = self.hsave_pa = self.key = 0
+        self.tsc_ratio = TSC_RATIO_RESET
         self.host_area = ControlBlock.blank()
 
     def init_reset(self) -> None:
-        """INIT: out of guest mode, with the global interrupt flag set."""
-        cpu = self.cpu
+        """INIT: out of guest mode, with the global interrupt flag set; MSRs stay."""
         self.gif = True
-        self.tsc_ratio = TSC_RATIO_RESET
-        if cpu.guest is not None:
+        if self.cpu.guest is not None:
             switch.to_host_mode(self)
 
     def blocks_init(self) -> bool:

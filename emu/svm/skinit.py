@@ -26,9 +26,8 @@ def secure_init(svm: Svm) -> None:
     state = cpu.state
     loader = int(state.rax) & 0xFFFF_FFFF & ~(LOADER_SIZE - 1)
     entry = int.from_bytes(cpu.memory.read(loader, 2), "little")
-    vm_cr = svm.vm_cr
     cpu.init_reset()
-    svm.vm_cr = vm_cr | SECURED
+    svm.vm_cr |= SECURED
     state.cr0 |= CR0_PE | CR0_ET
     for seg in range(DS + 1):
         selector, rights = (STACK_SELECTOR, STACK_RIGHTS)
