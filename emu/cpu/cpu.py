@@ -452,7 +452,10 @@ class Cpu(LinearMemory, PendingEvents):
             self.step_apart(code)
         elif code == Exit.SECOND_LEVEL:
             state.exit_code = 0
-            self.second_level_fault()
+            try:
+                self.second_level_fault()
+            except Fault as fault:
+                self.raised(fault)
 
     def decode(self, gpa: int) -> None:
         """Provide the block at `gpa`; what cannot be kept is run here, an instruction at a time."""

@@ -41,11 +41,11 @@ def shadow_access(
         return False, 0
     found = vmx.find_field(encoding)
     if found is None:
-        shadow_fail(vmx, link, InstructionError.UNSUPPORTED_VMCS_COMPONENT)
+        vmx.fail(InstructionError.UNSUPPORTED_VMCS_COMPONENT)
         return False, 0
     name, high = found
     if value is not None and BY_NAME[name].is_read_only and not vmx.writes_any:
-        shadow_fail(vmx, link, InstructionError.VMWRITE_READ_ONLY_COMPONENT)
+        vmx.fail(InstructionError.VMWRITE_READ_ONLY_COMPONENT)
         return False, 0
     place = VMCS.by_name[name]
     old = int.from_bytes(memory.read(link + place.offset, place.width), "little")
@@ -65,12 +65,3 @@ def traps(vmx: Vmx, encoding: int, writes: bool) -> bool:
     bitmap = vmx["VMWRITE_BITMAP" if writes else "VMREAD_BITMAP"]
     byte = vmx.cpu.memory.read(bitmap + encoding // 8, 1)[0]
     return bool(byte >> encoding % 8 & 1)
-
-
-def shadow_fail(vmx: Vmx, link: int, error: InstructionError) -> None:
-    """VMfailValid in non-root operation: the error goes to the shadow VMCS."""
-    from emu.vmx.instructions import fail_valid  # noqa: PLC0415
-
-    place = VMCS.by_name["VM_INSTRUCTION_ERROR"]
-    vmx.cpu.memory.write(link + place.offset, int(error).to_bytes(place.width, "little"))
-    fail_valid(vmx.cpu)
