@@ -8,9 +8,11 @@ and an exact instruction budget are on.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -72,12 +74,13 @@ def rate(emulator: Emulator, loop: Loop) -> float:
 
 
 def compared(loop: Loop, present: list[Emulator]) -> dict[str, list[float]]:
-    """The rates of some rounds, the emulators taking turns."""
+    """The rates of some rounds, the emulators taking turns; one that hangs has fewer."""
     rates: dict[str, list[float]] = {emulator.name: [] for emulator in present}
     for _ in range(ROUNDS):
         for emulator in present:
-            rates[emulator.name].append(rate(emulator, loop))
-    return rates
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                rates[emulator.name].append(rate(emulator, loop))
+    return {name: values for name, values in rates.items() if values}
 
 
 def speeds() -> Iterator[Figure]:
@@ -95,7 +98,8 @@ def speeds() -> Iterator[Figure]:
             yield Figure(
                 f"{loop.name}: {loop.what}", name, median, "MIPS", median / base, BASE, note
             )
-    means = {name: math.prod(values) ** (1 / len(values)) for name, values in medians.items()}
+    complete = {name: values for name, values in medians.items() if len(values) == len(LOOPS)}
+    means = {name: math.prod(values) ** (1 / len(LOOPS)) for name, values in complete.items()}
     for name, mean in means.items():
         yield Figure("geometric mean", name, mean, "MIPS", mean / means[BASE], BASE)
     for emulator in everyone:

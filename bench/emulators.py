@@ -24,15 +24,18 @@ romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 floppya: 1_44={image}, status=inserted
 boot: floppy
-display_library: {display}
 log: /dev/null
 panic: action=fatal
 cpu: model=corei7_haswell_4770, ips=4000000
 clock: sync=none
-sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
 speaker: enabled=0
 """
-PATIENCE = 120  # seconds
+BOCHS_ALONE = "display_library: nogui\n"
+BOCHS_OF_DEBIAN = """\
+display_library: rfb, options="timeout=0"
+sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
+"""
+PATIENCE = 60  # seconds
 
 
 class Emulator(Protocol):
@@ -128,7 +131,10 @@ class Unicorn:
 
 
 def child_seconds(command: list[str], image: Path) -> float:
-    """Processor time of a command that runs a machine until that ends itself."""
+    """Processor time of a command that runs a machine until that ends itself.
+
+    Raises TimeoutExpired for one that does not.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         command,
@@ -188,8 +194,8 @@ class Bochs:
             image = Path(directory) / "floppy"
             image.write_bytes(boot_sector(loop.subroutine(count)).ljust(FLOPPY, b"\0"))
             settings, commands = Path(directory) / "settings", Path(directory) / "commands"
-            display = 'rfb, options="timeout=0"' if debugger else "nogui"
-            settings.write_text(BOCHS_SETTINGS.format(image=image, display=display))
+            of_build = BOCHS_OF_DEBIAN if debugger else BOCHS_ALONE
+            settings.write_text(BOCHS_SETTINGS.format(image=image) + of_build)
             commands.write_text("c\n")
             command = [self.program, "-q", "-f", str(settings)]
             command += ["-rc", str(commands)] if debugger else []
