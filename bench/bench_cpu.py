@@ -59,11 +59,11 @@ def instructions(loop: Loop, count: int) -> int:
 
 
 def count_for(loop: Loop, size: int) -> int:
-    """The largest count that takes `size` instructions at most."""
+    """The largest count that takes `size` instructions at most; a loop runs once at least."""
     if loop.name == "fib":
         return next(n for n in range(64) if instructions(loop, n + 1) > size)
     one = instructions(loop, 1)
-    return 1 + (size - one) // (instructions(loop, 2) - one)
+    return max(1, 1 + (size - one) // (instructions(loop, 2) - one))
 
 
 def rate(emulator: Emulator, loop: Loop) -> float:

@@ -52,3 +52,8 @@ def test_a_boot_sector_is_one(loop):
 def test_an_emulator_that_is_not_there_says_so():
     assert "no-such-bochs is not installed" == Bochs("x", "no-such-bochs").missing()
     assert ["", ""] == [emulator.missing() for emulator in emulators()[:2]]
+
+
+@by_name
+def test_a_loop_runs_once_at_least(loop):
+    assert bench_cpu.count_for(loop, 1000) >= 1
