@@ -8,13 +8,14 @@ import click
 
 from emu.cli.breakpoints import moment, run_to
 from emu.cli.machine import Machine, assemble, machine_options
-from emu.cli.output import json_option, print_json
+from emu.cli.output import json_option, print_json, table
 from emu.cli.show import print_section, section_as_json
 from emu.errors import EmuError
 
 if TYPE_CHECKING:
     from emu.cpu.guest_mode import Extension
-    from emu.machine.board import Board
+    from emu.kvm.running.structures import Field, Structures
+    from emu.machine.board import Board, Outcome
     from emu.migration.decode import Section
     from emu.svm.extension import Svm
     from emu.vmx.extension import Vmx
@@ -44,17 +45,26 @@ def vmcs(at: str, everything: bool, as_json: bool, **machine: Any) -> None:
     MOMENT is exit:N, when guest mode is left for the Nth time (exit:1 unless told otherwise), or
     rip:ADDR, or instruction:N.  While the guest runs, its state is as it was at the last entry.
     What the guest writes to its serial port goes to stderr.
+
+    With --kernel, vmcs01, vmcs12 and vmcs02 (vmcb01, vmcb12 and vmcb02) stand side by side, and
+    where each value of the last comes from when L2 is entered; exits are then those to KVM.
     """
     from emu.cpu.observed import ObservedCpu  # noqa: PLC0415
 
     described, where = Machine(**machine), moment(at)
     board = assemble(described, lambda data: click.echo(data, err=True, nl=False), ObservedCpu)
-    outcome = run_to(board, where)
+    if described.kernel is not None and where.kind == "exit":
+        outcome = run_to_exit_of_l0(board, where.value)
+    else:
+        outcome = run_to(board, where)
     if outcome.reason.name != "PAUSED":
         raise EmuError(
             f"{described.image}: {where} does not come: {outcome.reason.value} "
             f"after {outcome.instructions} instructions"
         )
+    if described.kernel is not None:
+        show_kvm(board, everything, as_json)
+        return
     shown = in_use(board, everything)
     if not shown:
         raise EmuError(f"{described.image}: no processor has a VMCS or VMCB at {where}")
@@ -67,6 +77,41 @@ def vmcs(at: str, everything: bool, as_json: bool, **machine: Any) -> None:
         click.echo(f"processor {structure.processor}: {where_it_is}; {mode}\n")
         for section in structure.sections:
             print_section(section, structure.place)
+
+
+def run_to_exit_of_l0(board: Board, number: int) -> Outcome:
+    """Run a board of vCPUs until one of them has come back from so many exits to KVM."""
+    for core in board.processors:
+        core.stop_at_exit = number  # type: ignore[attr-defined]
+    return board.run()
+
+
+def show_kvm(board: Board, everything: bool, as_json: bool) -> None:
+    """Print the control structures of each vCPU."""
+    from emu.kvm.running.structures import structures  # noqa: PLC0415
+
+    found = [structures(core.vcpu) for core in board.processors]  # type: ignore[attr-defined]
+    if as_json:
+        print_json(
+            [
+                {"in_l2": kept.in_l2, "fields": [field_as_json(kept, f) for f in kept.fields]}
+                for kept in found
+            ]
+        )
+        return
+    for number, kept in enumerate(found):
+        rows = [f for f in kept.fields if everything or f.of_l1 or f.by_l1 or f.of_l2]
+        table(
+            ("field", *kept.names, "at entry from"),
+            [(f.name, *(f"{v:#x}" for v in f[1:4]), f.origin) for f in rows],
+            f"vCPU {number}: {'L2' if kept.in_l2 else 'L1'} goes on",
+        )
+
+
+def field_as_json(kept: Structures, field: Field) -> dict[str, Any]:
+    """A field of the three structures for machines."""
+    values = dict(zip(kept.names, field[1:4], strict=True))
+    return {"name": field.name, **values, "origin": field.origin}
 
 
 def in_use(board: Board, everything: bool) -> list[Shown]:

@@ -107,3 +107,21 @@ def test_under_a_kernel_each_exit_to_kvm_says_who_was_left_and_who_goes_on(nestl
     assert list(range(1, len(seen) + 1)) == [p["number"] for p in seen]
     assert 10 == ways.count(("L2", "L1", FAULTS[kind]))
     assert 13 == sum(way[:2] == ("L1", "L2") for way in ways)
+
+
+def test_under_a_kernel_the_three_structures_stand_side_by_side(nestling):
+    (vcpu,) = nestling("vmcs", "--kernel", "6.12", "vmx-faults", "--at", "exit:134", "--json").json
+    fields = {field["name"]: field for field in vcpu["fields"]}
+
+    assert not vcpu["in_l2"]
+    assert 0x800000 == fields["GUEST_PHYSICAL_ADDRESS"]["vmcs12"]
+    assert fields["GUEST_RIP"]["vmcs12"] == fields["GUEST_RIP"]["vmcs02"]
+    assert "vmcs12" == fields["GUEST_RIP"]["origin"]
+    assert "vmcs01 and vmcs12" == fields["EXCEPTION_BITMAP"]["origin"]
+
+
+def test_under_a_kernel_fields_that_are_zero_everywhere_are_left_out(nestling):
+    lines = nestling("vmcs", "--kernel", "5.10", "svm-faults", "--at", "exit:40").out.splitlines()
+
+    assert ["field", "vmcb01", "vmcb12", "vmcb02"] == lines[1].split()[:4]
+    assert not any(line.split()[1:4] == ["0x0"] * 3 for line in lines[2:])
