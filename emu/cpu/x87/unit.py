@@ -192,9 +192,11 @@ class Unit:
             best = largest(form)
             return encoded(result.sign, best.m, best.e)
         found = rounded(result._replace(e=result.e - SCALE), form, self.mode)
-        self.precision(found.inexact, found.up)
         if found.over:
+            # massive overflow, by FSCALE. SDM Vol. 1, Numeric Overflow Exception
+            self.precision(True, True)
             return infinity(result.sign)
+        self.precision(found.inexact, found.up)
         return encoded(result.sign, found.m, found.e)
 
     def settle_float(self, result: Exact, form: Format) -> int:
