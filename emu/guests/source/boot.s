@@ -22,6 +22,7 @@
     .set SLAVE_8259, 0xA1
     .set DEBUG_EXIT_PORT, 0xF4
     .set UNEXPECTED, 99
+    .set STUB_SIZE, 16
 
     .text
     .code32
@@ -133,7 +134,6 @@ set_gate:
 
 # SDM Vol. 3, Protected-Mode Exceptions and Interrupts: those that push an error code.
     .set WITH_ERROR_CODE, 0x60227D00
-    .set STUB_SIZE, 16
     .balign STUB_SIZE
 exception_stubs:
     .set vector, 0

@@ -20,6 +20,7 @@ from emu.kvm.nested_vmx.state import INVALID_GPA
 from emu.kvm.nested_vmx.sync import HLT, LAUNCH_STATE_AT, WAIT_FOR_SIPI, load_host_state
 from emu.kvm.nested_vmx.words import BLOB_WORDS, NAMES, VMCS12_AT, WHOLE_SIZE
 from emu.kvm.rule_program import RuleProgram
+from emu.releases import release as release_named
 from vmcs.checks import Kind
 from vmcs.vmx.exit_qualification import InvalidGuestState
 from vmcs.vmx.exit_reasons import ExitReason
@@ -39,6 +40,9 @@ MOV_SS: Final = 1
 MP_INIT_RECEIVED: Final = 2
 FLAGS: Final = (rules.GUEST_MODE | rules.RUN_PENDING).to_bytes(2, "little")
 
+FIRST_WITH_RULES: Final = "4.19"
+"""Without the ioctl a release has no rows; its VM entry makes the checks of the one after it."""
+
 _PROC2: Final = tuple(row for row in rules.HEADER_RULES if row.kind is Kind.LET)
 ENTRY_PROGRAM: Final = (
     _PROC2 + rules.CONTROL_RULES + rules.HOST_RULES + rules.GUEST_RULES + rules.ENTRY_RULES
@@ -52,7 +56,8 @@ _PROGRAMS: dict[frozenset[str], RuleProgram] = {}
 
 def entry_program(release: Release) -> RuleProgram:
     """The checks of a VM entry of L1 that `release` makes."""
-    enforced = release.names("vmx_rules") & _NAMES
+    rules_of = release if release.names("vmx_rules") else release_named(FIRST_WITH_RULES)
+    enforced = rules_of.names("vmx_rules") & _NAMES
     program = _PROGRAMS.get(enforced)
     if program is None:
         program = RuleProgram(IOCTL, ENTRY_PROGRAM, NAMES, enforced, BLOB_WORDS, glossary.of_vmx)

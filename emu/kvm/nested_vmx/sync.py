@@ -25,6 +25,11 @@ NMI, HARDWARE_EXCEPTION, SOFTWARE_INTERRUPT, SOFTWARE_EXCEPTION = (n << 8 for n 
 NMI_VECTOR, DOUBLE_FAULT, SOFTWARE_EXCEPTIONS = 2, 8, (3, 4)
 TRIPLE_FAULT, ENTRY_FAILURE = 2, 1 << 31
 
+# SDM, "VM-Exit MSR-Store Area"; MSRs that no area may name.
+MSR_ENTRY_SIZE: Final = 16
+X2APIC_MSRS: Final = range(0x800, 0x900)
+MSR_SMBASE: Final = 0x9E
+
 # Access rights that a VM exit loads (SDM, "Loading Host Segment and Descriptor-Table Registers").
 HOST_CODE_64, HOST_CODE_32, HOST_DATA, HOST_TASK, UNUSABLE = 0xA09B, 0xC09B, 0xC093, 0x8B, 1 << 16
 FLAT: Final = 0xFFFF_FFFF
@@ -174,6 +179,28 @@ def _record_exit(vmx: Vmx, told: ExitInformation) -> None:
     vmcs12["VM_EXIT_INSTRUCTION_LEN"] = vmcs02["VM_EXIT_INSTRUCTION_LEN"]
     vmcs12["VMX_INSTRUCTION_INFO"] = vmcs02["VMX_INSTRUCTION_INFO"]
     _record_delivery(vmx, told)
+    if not _store_msrs(vmx):
+        vmx.abort()
+
+
+def _store_msrs(vmx: Vmx) -> bool:
+    """The VM-exit MSR-store area of L1's; False where an entry cannot be stored.
+
+    Source: arch/x86/kvm/vmx/nested.c: nested_vmx_store_msr.
+    """
+    vcpu, vmcs12 = vmx.vcpu, vmx.nested.vmcs12
+    for i in range(vmcs12["VM_EXIT_MSR_STORE_COUNT"]):
+        gpa = vmcs12["VM_EXIT_MSR_STORE_ADDR"] + MSR_ENTRY_SIZE * i
+        entry = vcpu.memory.read(gpa, 8)
+        if entry is None:
+            return False
+        index, reserved = (int.from_bytes(entry[at : at + 4], "little") for at in (0, 4))
+        if reserved or index in X2APIC_MSRS or index == MSR_SMBASE:
+            return False
+        values = vcpu.get_msrs((index,))
+        if not values or not vcpu.memory.write(gpa + 8, values[0].to_bytes(8, "little")):
+            return False
+    return True
 
 
 def _record_delivery(vmx: Vmx, told: ExitInformation) -> None:

@@ -101,7 +101,7 @@ class VirtualCore(Core):
         self.interrupt_waits = False
         self.paused = False
         self.stop_at_exit: int | None = None
-        self.timer = board.clock.timer(self.kick)
+        self.timer = board.clock.timer(self._timer_expired)
         self.outside = Outside(self)
         self.l0 = run_of(self)
 
@@ -150,6 +150,10 @@ class VirtualCore(Core):
         """WRMSR of the time-stamp counter."""
         self.l0.tsc_offset = value - self.board.clock.now & WORD
 
+    def _timer_expired(self) -> None:
+        self.publish_time()
+        self.kick()
+
     def arm_timer(self, deadline: int | None) -> None:
         """Kick the guest when L1's VMX-preemption timer reaches `deadline`; None: there is none."""
         if deadline is None:
@@ -193,7 +197,7 @@ class VirtualCore(Core):
     # What the board asks of a processor ----------------------------------------------------------
     def interruptible(self) -> bool:
         """Whether an interrupt of the local APIC would end its wait."""
-        return not self._shut_down and not self.paused and self.l0.interrupt_allowed()
+        return not self._shut_down and not self.paused and self.l0.may_wake()
 
     def interrupt_request(self, asserted: bool) -> None:
         """The level of the local APIC's request: KVM kicks the vCPU out of the guest to see it."""

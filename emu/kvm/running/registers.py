@@ -40,26 +40,28 @@ WORDS: Final = 8  # of a ZMM register
 
 
 def load_general(vcpu: Vcpu, state: Any) -> None:
-    """General registers but RSP, which the control structure holds, and CR2."""
-    registers = vcpu.registers
+    """General registers but RSP, which the control structure holds, CR2, and the MSRs."""
+    registers, msrs = vcpu.registers, vcpu.msrs
     for name in IN_PROCESSOR:
         setattr(state, name, registers[name])
     state.cr2 = vcpu.cr2
+    for index, name in MSRS.items():
+        setattr(state, name, msrs.get(index, 0))
 
 
 def save_general(vcpu: Vcpu, state: Any) -> None:
     """The same, out of the processor."""
-    registers = vcpu.registers
+    registers, msrs = vcpu.registers, vcpu.msrs
     for name in IN_PROCESSOR:
         registers[name] = getattr(state, name)
     vcpu.cr2 = state.cr2
+    for index, name in MSRS.items():
+        msrs[index] = getattr(state, name)
 
 
 def load_rest(vcpu: Vcpu, cpu: Cpu) -> None:
-    """What stays in the processor from exit to exit: MSRs, debug registers, extended state."""
+    """What stays in the processor from exit to exit: debug registers, extended state."""
     state = cpu.state
-    for index, name in MSRS.items():
-        setattr(state, name, vcpu.msrs.get(index, 0))
     for i, address in enumerate(vcpu.debug.db):
         state.dr[i] = address
     state.dr[6], state.dr[7] = vcpu.debug.dr6, vcpu.debug.dr7
@@ -70,8 +72,6 @@ def load_rest(vcpu: Vcpu, cpu: Cpu) -> None:
 def save_rest(vcpu: Vcpu, cpu: Cpu) -> None:
     """The same, out of the processor."""
     state = cpu.state
-    for index, name in MSRS.items():
-        vcpu.msrs[index] = getattr(state, name)
     a, b, c, d = (int(state.dr[i]) for i in range(4))
     vcpu.debug = replace(vcpu.debug, db=(a, b, c, d), dr6=int(state.dr[6]))
     vcpu.xcr0 = int(state.xcr0)

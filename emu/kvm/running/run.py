@@ -89,6 +89,10 @@ class Run(ABC):
     def interrupt_allowed(self) -> bool:
         """Whether an external interrupt is not blocked."""
 
+    def may_wake(self) -> bool:
+        """Whether something to come can end the vCPU's wait."""
+        return self.interrupt_allowed()
+
     @abstractmethod
     def nested_event_waits(self) -> bool:
         """Whether something other than interrupts and exceptions makes L2 exit."""

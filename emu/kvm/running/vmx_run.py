@@ -191,6 +191,11 @@ class VmxRun(Run):
         nested = self.vmx.nested
         return nested.guest_mode and (nested.mtf_pending or timer_expired(self))
 
+    def may_wake(self) -> bool:
+        """An interrupt, or the preemption timer of L1."""
+        nested = self.vmx.nested
+        return self.interrupt_allowed() or (nested.guest_mode and nested.timer_runs)
+
     def describe(self) -> str:
         """The last exit, or the entry that failed."""
         if self.refused is not None:

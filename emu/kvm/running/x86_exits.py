@@ -91,7 +91,7 @@ def rdmsr(vcpu: Vcpu, core: VirtualCore) -> None:
 
 def _read(vcpu: Vcpu, core: VirtualCore, index: int) -> int:
     if index in MSRS:
-        return int(getattr(core.cpu.state, MSRS[index]))
+        return vcpu.msrs.get(index, 0)
     if index in X2APIC_MSRS or index in (APIC_BASE, TSC_DEADLINE):
         found = core.read_apic_msr(index)
         if found is None:
@@ -143,7 +143,7 @@ def _write(vcpu: Vcpu, core: VirtualCore, index: int, value: int) -> None:
         except Refused:
             raise Fault(Vector.GP, 0) from None
     if index in MSRS:
-        setattr(core.cpu.state, MSRS[index], value)
+        vcpu.msrs[index] = value
 
 
 def _write_efer(vcpu: Vcpu, value: int) -> None:
