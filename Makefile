@@ -10,6 +10,7 @@ NAMES := | sed -un 's/^Collecting/  collecting/p'
 SOURCES := $(shell find emu vmcs -type f -not -name '*.pyc')
 WORKERS ?= 2
 MUTATIONS ?= 10000000
+INSTRUCTION_CASES ?= 3000000
 
 .PHONY: help demo test conformance bench lint notebooks clean
 
@@ -44,7 +45,8 @@ test: $(VENV)/ready
 
 conformance: $(VENV)/ready
 	$(BIN)/nestling conform tests/data/real-kernel-verdicts/*.json.gz
-	MUTATIONS=$(MUTATIONS) $(BIN)/python -m pytest -s -m conformance tests/conformance
+	MUTATIONS=$(MUTATIONS) INSTRUCTION_CASES=$(INSTRUCTION_CASES) \
+	  $(BIN)/python -m pytest -s -m conformance tests/conformance
 
 bench: $(VENV)/ready
 	$(BIN)/python -m bench
