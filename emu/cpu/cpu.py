@@ -460,6 +460,8 @@ class Cpu(LinearMemory, PendingEvents):
     def decode(self, gpa: int) -> None:
         """Provide the block at `gpa`; what cannot be kept is run here, an instruction at a time."""
         slot = self.state.mode_slot
+        if self.state.budget == 0:
+            return  # it runs in the next slice, if nothing comes before it
         if self.guest is not None and gpa // PAGE_SIZE == self.state.trapped_frame:
             self.guest.fetch_trapped(gpa)
         if self.code.lookup(gpa, slot):

@@ -235,6 +235,7 @@ class Rig:
         cpu = self.cpu
         names = [name for name in CPU.places if name in COMPARED]
         found: dict[str, Any] = {name: cpu.record[name][0].tolist() for name in names}
+        found["gpr"] = found["gpr"][:16]  # what follows is the compiled loop's own
         found["rflags"] = cpu.rflags
         found |= {"memory": self.ram.tobytes(), "device": self.device.seen, "halted": cpu.halted}
         return found | {"msrs": cpu.msrs, "debug": cpu.debug_causes}

@@ -202,3 +202,14 @@ def test_translations_are_cached_for_the_current_kind_of_access(cpu):
 
     assert [True, False, False, False] == [DATA in tags[kind] for kind in range(4)]
     assert SUPERVISOR == 0
+
+
+def test_code_on_a_device_does_not_run_beyond_the_budget(cpu):
+    """Its first instruction is the next slice's: the budget does not wrap around."""
+    cpu.memory.add_device(0xFEE00000, 0x1000, Register())
+    entry = 0xFEE00000 | 0x87
+    cpu.memory.load(machines.TABLES + 0x2000 + 8 * 32, entry.to_bytes(8, "little"))
+    cpu.memory.load(CODE, bytes.fromhex("b800000004 ffe0"))  # mov eax, 4000000H; jmp rax
+
+    assert Stop.BUDGET == cpu.run(2)
+    assert (2, 0x4000000, None) == (cpu.state.retired, cpu.state.rip, cpu.fault)
