@@ -105,6 +105,7 @@ class Cpu(LinearMemory, PendingEvents):
         self.yielding = False
         self.paused_at = -1  # RIP of the last PAUSE
         self.idle = 0  # ticks that passed without an instruction
+        self.code_base = 0  # of CS, for which the jump cache is
         self.excepted = False  # an exception was delivered, which takes a tick
         self.debug_causes = 0  # of #DB, held back by MOV SS
         self.untraced = False  # the instruction ended in a handler: no single-step trap
@@ -271,6 +272,10 @@ class Cpu(LinearMemory, PendingEvents):
         state.mode_tag = slot << MODE_TAG_SHIFT & WORD
         state.guest_mode = int(self.guest is not None or bool(self.asked))
         self.mode_lost = False
+        if self.code_base != state.linear_base[CS]:
+            # the jump cache goes by RIP
+            self.code_base = int(state.linear_base[CS])
+            self.flush_jumps()
 
     def make_modes(self, word: int, limit: int, trapped: frozenset[str]) -> Derived:
         """The modes at CPL 0 and 3 and their slots, kept with the code that they tell apart."""
