@@ -213,3 +213,16 @@ def test_code_on_a_device_does_not_run_beyond_the_budget(cpu):
 
     assert Stop.BUDGET == cpu.run(2)
     assert (2, 0x4000000, None) == (cpu.state.retired, cpu.state.rip, cpu.fault)
+
+
+def test_code_at_the_same_ip_of_another_segment_is_other_code():
+    cpu = machines.machine(16)
+    vector, handler = 0x20, machines.LOW_DATA >> 4
+    cpu.memory.load(4 * vector, bytes(2) + handler.to_bytes(2, "little"))
+    cpu.memory.load(machines.LOW_CODE, bytes.fromhex("40 cd20 f4"))  # inc ax; int 20h; hlt
+    cpu.memory.load(machines.LOW_DATA, bytes.fromhex("43 cf"))  # inc bx; iret
+    cpu.state.rax = cpu.state.rbx = cpu.state.rip = 0
+    cpu.state.rsp = 0x1000
+
+    assert Stop.HALT == cpu.run(100)
+    assert (1, 1, 5) == (cpu.state.rax, cpu.state.rbx, cpu.state.retired)
