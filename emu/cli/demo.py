@@ -105,7 +105,9 @@ NEXT: Final = """Where to go next
   nestling releases 5.8       what a kernel changed, and where that was seen
   nestling diff 5.7 5.8       two kernels, rule by rule
   nestling matrix --picture all.svg
-  notebooks/                  the question of 2018, with plots
+  nestling run --kernel 6.12 vmx-faults            L1 and L2, running
+  nestling trace --vmx --kernel 6.12 vmx-faults    every entry and exit of theirs
+  notebooks/                  the question of 2018, with plots; a processor, step by step
   nestling --help"""
 
 
