@@ -50,7 +50,7 @@ def test_a_limit_has_a_status_of_its_own(image):
         (["--bare", "--initrd", "/nonexistent"], "/nonexistent"),
         (["--bare", "--memory", "59G", "--smp", "2", "--initrd", "/dev/zero"], "no regular file"),
         (["--bare", "--json", "/nonexistent/out"], "does not exist"),
-        ([], "--bare"),
+        (["--bare", "--kernel", "6.12"], "exclude each other"),
     ],
 )
 def test_what_cannot_be_run_is_said_in_one_line(image, arguments, message):
