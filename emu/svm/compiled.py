@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from emu.cpu.compiler.cache import digest
-from emu.cpu.compiler.library import Call, library
+from emu.cpu.compiler.callables import Call, callables
 from emu.cpu.program import source_digest
 from emu.cpu.state import CPU, UOP
 from emu.svm import transfer
@@ -21,4 +21,4 @@ ROOTS = (
 def transfers() -> dict[str, Call]:
     """The functions of `transfer` by name: of the state's address and a VMCB's host address."""
     key = digest([source_digest(), Path(transfer.__file__).read_bytes()])
-    return library("svm", [getattr(transfer, name) for name in ROOTS], CPU, UOP, key)
+    return callables("svm", [getattr(transfer, name) for name in ROOTS], CPU, UOP, key)

@@ -12,7 +12,7 @@ from emu.cpu.compiler.words import Restricted
 Call = Callable[..., int]
 
 
-def library(
+def callables(
     name: str, functions: Iterable[Restricted], cpu: Layout, uop: Layout, key: str
 ) -> dict[str, Call]:
     """Outlined functions by name, as calls on the address of the state and words.
